@@ -1,0 +1,1 @@
+"""Turns CSVs of prompts into images on Dagster, safely with money."""

@@ -1,0 +1,1 @@
+"""The outside world, made real; the only home of vendor libraries."""

@@ -1,0 +1,1 @@
+"""Image providers: each turns one request into one image."""

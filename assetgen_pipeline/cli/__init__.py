@@ -1,0 +1,1 @@
+"""The command shell, one module per group of verbs."""

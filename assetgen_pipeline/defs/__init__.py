@@ -1,0 +1,1 @@
+"""The Dagster shell round the stages."""

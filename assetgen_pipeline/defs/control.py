@@ -1,0 +1,112 @@
+"""What commands ask of Dagster, in domain terms: execute, sweep, set pools.
+
+Works on the instance of `DAGSTER_HOME`, so from any machine that shares its storage.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from assetgen_pipeline.defs.assets import owner_tags
+from assetgen_pipeline.defs.build import build_definitions
+from assetgen_pipeline.defs.closing import RunFailed, close_run, end_dead_run, sweep
+from assetgen_pipeline.defs.partitions import batches
+from assetgen_pipeline.defs.runs import PARTITION_TAG
+from assetgen_pipeline.settings import Settings, adopt_dagster_home
+from assetgen_pipeline.stages.services import Services
+
+_ROOT_FILE = Path(__file__).parents[2] / "dagster.yaml"
+_PACKAGED_FILE = Path(__file__).parents[1] / "data" / "dagster.yaml"
+REFERENCE_POOL = "reference_fetch"
+GENERATION_POOL = "generation"
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make `<HOME>/dagster` an instance with our `dagster.yaml`, and this process use it."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    source = _ROOT_FILE if _ROOT_FILE.exists() else _PACKAGED_FILE
+    target = settings.dagster_home / "dagster.yaml"
+    if not target.exists() or target.read_bytes() != source.read_bytes():
+        shutil.copyfile(source, target)
+    adopt_dagster_home(settings)
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance of this deployment, with the limits of its pools set."""
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots(REFERENCE_POOL, 1)
+        storage.set_concurrency_slots(GENERATION_POOL, settings.generation_pool)
+        yield instance
+
+
+def execute_batch(batch_id: str, settings: Settings) -> bool:
+    """Run a batch's assets in this process; whether the run succeeded.
+
+    A failed run's batch is closed before this returns.
+    """
+    job = build_definitions(settings).get_job_def("generate_batch")
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions(batches.name or "", [batch_id])
+        result = job.execute_in_process(
+            partition_key=batch_id,
+            instance=instance,
+            tags=owner_tags(batch_id),
+            raise_on_error=False,
+        )
+    return result.success
+
+
+def end_run_of(
+    batch_id: str, settings: Settings, *, services: Services, stopped: bool, seen: set[str]
+) -> None:
+    """Close whatever run of the batch ended without closing it, when its process is gone.
+
+    `seen` are runs that existed before; `stopped` says that a signal of the operator ended it.
+    """
+    with open_instance(settings) as instance:
+        for run in _runs_of(instance, batch_id):
+            if run.run_id in seen:
+                continue
+            if not run.is_finished:
+                end_dead_run(instance, run, services=services, cancelled=stopped)
+            elif not run.is_success:
+                close_run(run, RunFailed("a step of the run failed"), services=services)
+
+
+def run_ids_of(batch_id: str, settings: Settings) -> set[str]:
+    """The runs that a batch has had."""
+    with open_instance(settings) as instance:
+        return {run.run_id for run in _runs_of(instance, batch_id)}
+
+
+def _runs_of(instance: dg.DagsterInstance, batch_id: str) -> list[dg.DagsterRun]:
+    return list(instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: batch_id})))
+
+
+def sweep_dead_runs(settings: Settings, *, services: Services) -> list[str]:
+    """End every run whose worker process is gone; returns their ids."""
+    with open_instance(settings) as instance:
+        return sweep(instance, services=services)
+
+
+def daemons_healthy(settings: Settings) -> dict[str, bool]:
+    """Whether each required daemon has a recent heartbeat."""
+    with open_instance(settings) as instance:
+        statuses = instance.get_daemon_statuses()
+        return {name: bool(status.healthy) for name, status in statuses.items()}
+
+
+def pool_slots(settings: Settings) -> dict[str, tuple[int, int]]:
+    """Each pool's slots: the limit, and how many are taken."""
+    with open_instance(settings) as instance:
+        storage = instance.event_log_storage
+        infos = {
+            name: storage.get_concurrency_info(name) for name in (REFERENCE_POOL, GENERATION_POOL)
+        }
+        return {name: (info.slot_count, info.active_slot_count) for name, info in infos.items()}

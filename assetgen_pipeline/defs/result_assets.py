@@ -1,0 +1,118 @@
+"""The assets that people open: results, signed URLs, costs.
+
+`batch_costs` is the last of a batch: it settles the hold and sets the final state.
+"""
+
+import dagster as dg
+
+from assetgen_pipeline.defs.assets import OWNERS
+from assetgen_pipeline.defs.failures import domain_errors_as_failures
+from assetgen_pipeline.defs.graph_assets import GenerationReport
+from assetgen_pipeline.defs.metadata import cost_metadata, delivery_metadata
+from assetgen_pipeline.defs.partitions import batches
+from assetgen_pipeline.domain.image_request import BatchRequests, Value
+from assetgen_pipeline.domain.outcome import BatchOutcome
+from assetgen_pipeline.stages.batch_files import outcome_now
+from assetgen_pipeline.stages.close_batch import finish_batch, settle_batch
+from assetgen_pipeline.stages.deliver_images import deliver_images
+from assetgen_pipeline.stages.refresh_urls import SignedUrls, sign_results
+from assetgen_pipeline.stages.report_costs import report_costs
+from assetgen_pipeline.stages.reserve_budget import BudgetHold
+from assetgen_pipeline.stages.services import Services
+
+_PREVIEW_IMAGES = 3
+
+
+class DeliveredFiles(Value):
+    """The result files written, URLs aside: the artifact of `delivered_images`."""
+
+    files: tuple[str, ...]
+    images: dict[str, int]
+
+
+class CostReport(Value):
+    """The cost files written: the artifact of `batch_costs`."""
+
+    files: tuple[str, ...]
+    cost_micros: int
+
+
+def _outcome(batch_id: str, services: Services) -> BatchOutcome:
+    outcome = outcome_now(batch_id, store=services.store, ledger=services.ledger)
+    if outcome is None:
+        raise AssertionError("unreachable")
+    return outcome
+
+
+@dg.asset(partitions_def=batches, group_name="delivery", kinds={"gcs", "html"}, owners=OWNERS)
+def delivered_images(
+    context: dg.AssetExecutionContext,
+    generated_images: GenerationReport,
+    services: dg.ResourceParam[Services],
+) -> dg.MaterializeResult[DeliveredFiles]:
+    """Manifest, failed rows and contact sheet: every row with images or a reason."""
+    del generated_images  # The outcomes stand in the ledger, also those of earlier runs.
+    with domain_errors_as_failures():
+        outcome = _outcome(context.partition_key, services)
+        files = deliver_images(outcome, services=services)
+    thumbnails = [i.image.thumbnail_name for i in outcome.images if i.image is not None]
+    return dg.MaterializeResult(
+        value=DeliveredFiles(files=tuple(files), images=outcome.counts()),
+        metadata=delivery_metadata(
+            outcome,
+            bucket=services.store.bucket,
+            links=[services.link(name) for name in thumbnails[:_PREVIEW_IMAGES]],
+            sheet=services.link(files[-1]),
+        ),
+    )
+
+
+@dg.asset(partitions_def=batches, group_name="delivery", kinds={"gcs", "csv"}, owners=OWNERS)
+def signed_urls(
+    context: dg.AssetExecutionContext,
+    delivered_images: DeliveredFiles,
+    services: dg.ResourceParam[Services],
+) -> dg.MaterializeResult[SignedUrls]:
+    """`results.csv` with freshly signed links; the URLs stand there and nowhere else."""
+    del delivered_images
+    with domain_errors_as_failures():
+        signed = sign_results(_outcome(context.partition_key, services), services=services)
+    return dg.MaterializeResult(
+        value=signed,
+        metadata={
+            "urls": signed.urls,
+            "signer": signed.signer,
+            "urls_expire_at": signed.expires_at,
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=batches,
+    group_name="spend",
+    kinds={"parquet"},
+    owners=OWNERS,
+)
+def batch_costs(
+    context: dg.AssetExecutionContext,
+    signed_urls: SignedUrls,
+    batch_requests: BatchRequests,
+    budget_hold: BudgetHold,
+    services: dg.ResourceParam[Services],
+) -> dg.MaterializeResult[CostReport]:
+    """What the batch cost, one Parquet row per image; settles the hold and ends the batch."""
+    del signed_urls
+    with domain_errors_as_failures():
+        settle_batch(batch_requests.batch_id, services=services)
+        outcome = _outcome(batch_requests.batch_id, services)
+        files = report_costs(
+            outcome,
+            budget_date=budget_hold.hold.budget_date,
+            run_id=context.run_id,
+            services=services,
+        )
+        finish_batch(outcome, services=services)
+    return dg.MaterializeResult(
+        value=CostReport(files=tuple(files), cost_micros=outcome.spent().micros),
+        metadata=cost_metadata(outcome, budget_hold.estimate),
+    )

@@ -1,0 +1,238 @@
+"""Settings: one frozen model, validated once; the only module that reads the environment.
+
+`docs/settings.md` lists every setting; a test compares the table with this model.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from assetgen_pipeline.domain.bucket_layout import checked_owner
+from assetgen_pipeline.domain.errors import AssetgenError
+
+PREFIX = "ASSETGEN_"
+MAX_URL_TTL = timedelta(days=7)
+
+_DURATION = re.compile(r"\A(\d+)\s*(s|m|h|d)\Z")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class SettingsInvalid(AssetgenError):
+    """A setting has a value that it cannot have."""
+
+    code = "internal"
+    fix = "Correct the environment variable named; `docs/settings.md` lists them all."
+
+
+def duration(text: object) -> object:
+    """Read `90s`, `5m`, `12h` or `7d`; anything else is left for the model to refuse."""
+    match = _DURATION.match(text.strip()) if isinstance(text, str) else None
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else text
+
+
+class Settings(BaseSettings):
+    """What a deployment may choose; each field is the variable `ASSETGEN_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    home: Path = Field(
+        Path(".assetgen"),
+        description="All local state: Dagster storage, ledger, local bucket, signing key.",
+    )
+    bucket: str = Field("assetgen-local", min_length=3, description="The bucket.")
+    ledger_url: str = Field(
+        "",
+        description="`postgresql+psycopg://…` in production; empty means a SQLite file under `HOME`.",
+    )
+    provider: Literal["local", "gemini", "openai"] = Field(
+        "local", description="Who makes the images."
+    )
+    model: str = Field(
+        "", description="The model; empty means the catalogue's default for the provider."
+    )
+    catalogue: Path | None = Field(
+        None, description="A TOML file whose models and prices go before the built-in ones."
+    )
+    daily_limit_usd: Decimal = Field(
+        Decimal(10), ge=0, le=1_000_000, description="Default limit per owner and day."
+    )
+    project_daily_limit_usd: Decimal | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="A limit for the whole deployment and day; unset means none.",
+    )
+    budget_time_zone: str = Field("UTC", description="Where midnight is.")
+    reference_concurrency: int = Field(4, ge=1, le=4, description="Reference fetches at once.")
+    reference_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="One deadline per attempt: DNS, connect, redirects and body.",
+    )
+    reference_retries: int = Field(
+        2, ge=0, le=2, description="Further attempts, after 1 s and 2 s."
+    )
+    reference_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="CIDRs exempt from the address guard, with any port and plain http; comma separated.",
+    )
+    reference_chunk: int = Field(500, ge=1, le=10_000, description="Unique URLs per fetch step.")
+    reference_batch_deadline_s: float = Field(
+        1800.0, gt=0, description="Time for all fetches of a batch."
+    )
+    generation_concurrency: int = Field(
+        8, ge=1, le=256, description="Requests in flight per shard."
+    )
+    generation_pool: int = Field(2, ge=1, le=64, description="Shards at once on the deployment.")
+    shard_rows: int = Field(250, ge=1, le=10_000, description="Rows per generation shard.")
+    url_ttl: timedelta = Field(
+        MAX_URL_TTL,
+        gt=timedelta(0),
+        le=MAX_URL_TTL,
+        description="How long signed URLs work; at most 12 h where IAM signs.",
+    )
+    url_refresh_margin: timedelta = Field(
+        timedelta(minutes=5), ge=timedelta(0), description="A URL with less left is signed anew."
+    )
+    signer: Literal["auto", "key_file", "iam", "local"] = Field(
+        "auto", description="Who signs URLs; `local` is a throw-away key for the local bucket."
+    )
+    max_rows: int = Field(10_000, ge=1, le=1_000_000, description="Rows a file may have.")
+    max_runs_per_tick: int = Field(
+        20, ge=1, le=1_000, description="Runs that the inbox sensor requests at most in one tick."
+    )
+    inbox_owners: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="The folders that this deployment's sensor takes, comma separated; empty means all.",
+    )
+    local_latency_s: float = Field(
+        0.0, ge=0, le=600, description="Rehearsal: seconds that the local renderer waits per image."
+    )
+    local_failure_rate: float = Field(
+        0.0, ge=0, le=1, description="Rehearsal: share of attempts that the local renderer fails."
+    )
+    local_seed: int = Field(0, description="Rehearsal: chooses which attempts fail.")
+    storage_emulator_host: str = Field(
+        "",
+        validation_alias="STORAGE_EMULATOR_HOST",
+        description="A Cloud Storage emulator to use instead of Google or the local bucket.",
+    )
+    gcs_key_file: str = Field(
+        "",
+        validation_alias="GOOGLE_APPLICATION_CREDENTIALS",
+        description="A key file; signs URLs where it holds a private key.",
+    )
+    gemini_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="GEMINI_API_KEY", description="Key for the Gemini API."
+    )
+    gemini_base_url: str = Field(
+        "",
+        validation_alias="GOOGLE_GEMINI_BASE_URL",
+        description="Another endpoint for the Gemini API.",
+    )
+    openai_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="OPENAI_API_KEY",
+        description="Key for OpenAI or a compatible server.",
+    )
+    openai_base_url: str = Field(
+        "", validation_alias="OPENAI_BASE_URL", description="Endpoint of a compatible server."
+    )
+
+    @field_validator("url_ttl", "url_refresh_margin", mode="before")
+    @classmethod
+    def _read_duration(cls, value: object) -> object:
+        return duration(value)
+
+    @field_validator("reference_allowed_networks", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("inbox_owners", mode="before")
+    @classmethod
+    def _read_owners(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(checked_owner(p.strip()) for p in value.split(",") if p.strip())
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("budget_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            message = "not a time zone of the IANA database"
+            raise ValueError(message) from error
+        return value
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its storage when our commands start it."""
+        return self.home / "dagster"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The embedded ledger's file."""
+        return self.home / "ledger.db"
+
+    @property
+    def uses_local_bucket(self) -> bool:
+        """Whether the shared local bucket of `HOME` stands in for Cloud Storage."""
+        return not self.storage_emulator_host and self.bucket == "assetgen-local"
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - fields of several types
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsInvalid: naming every variable that is wrong, and why.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [_complaint(details) for details in error.errors(include_input=False)]
+        raise SettingsInvalid("; ".join(lines)) from None
+    except AssetgenError as error:
+        raise SettingsInvalid(str(error)) from error
+
+
+def _complaint(details: Mapping[str, Any]) -> str:
+    name = str(details["loc"][0]) if details["loc"] else "?"
+    variable = name if name.isupper() else PREFIX + name.upper()
+    return f"{variable}: {details['msg'].removeprefix('Value error, ')}"
+
+
+def environment_for_children(settings: Settings) -> dict[str, str]:
+    """This process's environment for a Dagster process that we start."""
+    return {
+        **os.environ,
+        f"{PREFIX}HOME": str(settings.home),
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def adopt_dagster_home(settings: Settings) -> None:
+    """Point this process's Dagster at our home, unless the operator chose another."""
+    os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))

@@ -1,0 +1,1 @@
+"""What one step of a batch does, written against ports."""

@@ -1,0 +1,89 @@
+"""Receipts: what an uploaded image says of the paid attempt that made it.
+
+A process can die after the image is stored and before its cost is booked. The object's
+metadata names the attempt and its cost, so that recovery books it instead of assuming.
+"""
+
+from collections.abc import Iterable
+
+from assetgen_pipeline.domain.bucket_layout import thumbnail_name
+from assetgen_pipeline.domain.budget import (
+    AttemptRecord,
+    AttemptState,
+    AttemptToken,
+    StoredImage,
+)
+from assetgen_pipeline.domain.errors import ObjectExists
+from assetgen_pipeline.domain.generation import ProviderImage
+from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.ports import ObjectInfo, ObjectStore
+from assetgen_pipeline.stages.services import Services
+
+
+def receipt_metadata(
+    token: AttemptToken, answer: ProviderImage, latency_ms: int
+) -> dict[str, str]:
+    """The custom metadata of an image object: ASCII tokens only, never a prompt."""
+    return {
+        "attempt_id": token.attempt_id,
+        "cost_micros": str(answer.cost.micros),
+        "cost_basis": answer.cost_basis,
+        "latency_ms": str(latency_ms),
+    }
+
+
+def create_thumbnail(name: str, data: bytes, *, store: ObjectStore) -> None:
+    """Upload a thumbnail unless one is there."""
+    try:
+        store.create(name, data, content_type="image/jpeg")
+    except ObjectExists:
+        return
+
+
+def describe_stored(name: str, *, owner: str, services: Services) -> StoredImage:
+    """Read a stored image again, make sure that it has a thumbnail, and describe it.
+
+    Raises:
+        ProviderError: of kind `bad_output`; the object is not an image.
+    """
+    data = services.store.read(name)
+    facts = services.codec.inspect(data)
+    image_id = name.rpartition("/")[2].partition(".")[0]
+    kept = StoredImage.of(
+        data,
+        object_name=name,
+        thumbnail_name=thumbnail_name(owner, image_id),
+        mime_type=facts.mime_type,
+        size=(facts.width, facts.height),
+    )
+    create_thumbnail(kept.thumbnail_name, facts.thumbnail, store=services.store)
+    return kept
+
+
+def book_receipts(records: Iterable[AttemptRecord], *, owner: str, services: Services) -> int:
+    """Book every attempt of unknown outcome whose image is in the bucket; returns how many."""
+    unknown = (AttemptState.INTENT, AttemptState.ASSUMED)
+    booked = 0
+    for record in records:
+        if record.state not in unknown or record.image is not None:
+            continue
+        receipt = _find_receipt(record, owner=owner, services=services)
+        if receipt is None:
+            continue
+        services.ledger.capture(
+            record,
+            cost=Money(int(receipt.metadata["cost_micros"])),
+            cost_basis=receipt.metadata["cost_basis"],
+            image=describe_stored(receipt.name, owner=owner, services=services),
+            latency_ms=int(receipt.metadata["latency_ms"]),
+        )
+        booked += 1
+    return booked
+
+
+def _find_receipt(record: AttemptRecord, *, owner: str, services: Services) -> ObjectInfo | None:
+    prefix = f"images/{owner}/{record.image_id[:2]}/{record.image_id}."
+    for found in services.store.list(prefix):
+        if found.metadata.get("attempt_id") == record.attempt_id:
+            return found
+    return None

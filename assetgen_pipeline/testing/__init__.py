@@ -1,0 +1,1 @@
+"""Public fakes for every port; no test framework, no vendor library."""

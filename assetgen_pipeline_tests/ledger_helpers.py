@@ -1,0 +1,58 @@
+"""What the ledger's tests share."""
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo
+
+from assetgen_pipeline.adapters.sql_ledger import open_sql_ledger
+from assetgen_pipeline.adapters.system_clock import SystemClock
+from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
+from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.ports import Ledger
+
+IMAGE = StoredImage.of(
+    b"x",
+    object_name="images/a.png",
+    thumbnail_name="thumbnails/a.jpg",
+    mime_type="image/png",
+    size=(8, 8),
+)
+
+
+def request(item: str = "i1", ceiling: int = 100, **changes) -> AttemptRequest:
+    values = {
+        "item_key": item,
+        "image_id": f"image-{item}",
+        "row_number": 1,
+        "scene_id": "s1",
+        "variant": 1,
+        "provider": "local",
+        "model": "storyboard",
+        "lane": "stable",
+        "run_id": "run-1",
+        "ceiling": Money(ceiling),
+    }
+    return AttemptRequest(**(values | changes))
+
+
+def broken(ledger: Ledger) -> list[str]:
+    return [f"{check.name} {found}" for check in ledger.verify() for found in check.violations]
+
+
+def open_real(url: str, limit: int, project: int | None = None, clock=None):
+    return open_sql_ledger(
+        url,
+        clock=clock or SystemClock(),
+        time_zone=ZoneInfo("UTC"),
+        default_limit=Money(limit),
+        project_limit=None if project is None else Money(project),
+    )
+
+
+def paid(ledger: Ledger, batches: Iterable[str]) -> dict[str, int]:
+    """What the ledger counts as spent, by attempt."""
+    return {
+        one.attempt_id: one.cost.micros
+        for batch in batches
+        for one in ledger.attempts(batch)
+        if one.cost is not None
+    }

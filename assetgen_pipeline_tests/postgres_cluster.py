@@ -1,0 +1,166 @@
+"""A private PostgreSQL cluster per test process: own directory, own port, stopped by its own id."""
+
+import atexit
+import contextlib
+import functools
+import getpass
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from assetgen_pipeline.adapters.sql_ledger import upgrade_schema
+
+_TEMPLATE = "ledger_template"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    process: subprocess.Popen
+    directory: Path
+    port: int
+    user: str
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://{self.user}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, template: str = "template1") -> str:
+        """A new database's name."""
+        name = f"d{secrets.token_hex(6)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def create_ledger(self) -> str:
+        """The URL of a new database that has the ledger's schema."""
+        return self.url(self.create_database(_TEMPLATE))
+
+    def make_template(self) -> None:
+        self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        upgrade_schema(self.url(_TEMPLATE))
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _execute(self, statement: str) -> None:
+        address = f"host=127.0.0.1 port={self.port} user={self.user} dbname=postgres"
+        with contextlib.closing(psycopg.connect(address, autocommit=True)) as connection:
+            connection.execute(statement)
+
+
+def require_cluster() -> Cluster:
+    """The cluster of this test process; skips where PostgreSQL is not installed (fails in CI)."""
+    try:
+        return _start()
+    except FileNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have PostgreSQL: {error}")
+        pytest.skip(str(error))
+
+
+@functools.cache
+def _start() -> Cluster:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=str)
+    if not programs:
+        raise FileNotFoundError("no PostgreSQL server under /usr/lib/postgresql")
+    bin_directory = programs[-1].parent
+    user = _unprivileged_user()
+    directory = Path(tempfile.mkdtemp(prefix="assetgen-pg-"))
+    if user != getpass.getuser():
+        os.chown(directory, pwd.getpwnam(user).pw_uid, -1)
+    as_user = {"user": user} if os.getuid() == 0 else {}
+    data = directory / "data"
+    subprocess.run(
+        [
+            bin_directory / "initdb",
+            "-D",
+            data,
+            "-U",
+            user,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=directory,
+        timeout=90,
+        **as_user,
+    )
+    port = _free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": str(directory),
+        "port": str(port),
+        "fsync": "off",
+        "max_connections": "100",
+        "shared_buffers": "16MB",
+    }
+    arguments = [str(bin_directory / "postgres"), "-D", str(data)]
+    arguments += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    if shutil.which("setpriv"):
+        # The server goes when we are killed, too.
+        arguments = ["setpriv", "--pdeathsig", "INT", "--", *arguments]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(arguments, cwd=directory, stdout=log, stderr=log, **as_user)
+    cluster = Cluster(process, directory, port, user)
+    atexit.register(cluster.stop)
+    try:
+        _wait(cluster, bin_directory)
+        cluster.make_template()
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _wait(cluster: Cluster, bin_directory: Path) -> None:
+    command = [
+        bin_directory / "pg_isready",
+        "-q",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(cluster.port),
+        "-t",
+        "20",
+    ]
+    for _ in range(200):
+        if subprocess.run(command, check=False).returncode == 0:
+            return
+        if cluster.process.poll() is not None:
+            break
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            cluster.process.wait(0.1)
+    raise RuntimeError((cluster.directory / "log").read_text())
+
+
+def _unprivileged_user() -> str:
+    if os.getuid() != 0:
+        return getpass.getuser()
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
