@@ -320,7 +320,9 @@ class CostFacts(ABC):
     """The Parquet files analysts query: one per batch and budget day."""
 
     @abstractmethod
-    def publish(self, batch_id: str, budget_date: date, rows: Iterable[Mapping[str, object]]) -> str:
+    def publish(
+        self, batch_id: str, budget_date: date, rows: Iterable[Mapping[str, object]]
+    ) -> str:
         """Write one batch's facts, replacing its file, and return the object's name."""
 
 

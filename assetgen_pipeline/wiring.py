@@ -73,7 +73,7 @@ def open_object_store(
 
     endpoint = emulator_endpoint(settings)
     if endpoint:
-        client = gcs_object_store.emulator_client(endpoint)
+        client: Any = gcs_object_store.emulator_client(endpoint)
     else:
         client = cloud_client() if cloud_client else gcs_object_store.cloud_client()
     try:
@@ -154,9 +154,7 @@ def open_signer(settings: Settings) -> UrlSigner:
 
 
 @contextmanager
-def open_services(
-    settings: Settings, *, store: ObjectStore, ledger: Ledger
-) -> Iterator[Services]:
+def open_services(settings: Settings, *, store: ObjectStore, ledger: Ledger) -> Iterator[Services]:
     """Put together what the stages of a batch work with."""
     from assetgen_pipeline.adapters.parquet_costs import ParquetCostFacts
     from assetgen_pipeline.adapters.pillow_images import PillowImageCodec

@@ -2,8 +2,10 @@
 
 from datetime import UTC, date, datetime
 
+from assetgen_pipeline.domain.batch_file import CsvLimits, parse_batch_file
 from assetgen_pipeline.domain.budget import AttemptRecord, AttemptState, StoredImage
 from assetgen_pipeline.domain.csv_cells import write_csv
+from assetgen_pipeline.domain.errors import BatchRejected
 from assetgen_pipeline.domain.image_request import (
     AspectRatio,
     BatchRequests,
@@ -144,3 +146,28 @@ def a_failed_attempt(scene_id="S1", variant=1, *, code="provider-rejected", **ch
         "detail": "no image came back",
     }
     return an_attempt(scene_id, variant, code=code, **{**defaults, **changes})
+
+
+def a_row(**cells) -> bytes:
+    """A file of one row, valid but for what `cells` make of it."""
+    return a_csv(["S1", "p", *cells.values()], header=["scene_id", "prompt", *cells.keys()])
+
+
+def parse(data, *, limits=None):
+    """What our owner gets for a file of bytes or text."""
+    data = data.encode() if isinstance(data, str) else data
+    return parse_batch_file(data, limits=limits or CsvLimits(), own_bucket=BUCKET, owner=OWNER)
+
+
+def problems_of(data, *, limits=None):
+    """What a file is rejected for."""
+    try:
+        parse(data, limits=limits)
+    except BatchRejected as error:
+        return error.problems
+    return ()
+
+
+def found(data, *, limits=None):
+    """Where a file is wrong and by which rule, in short."""
+    return [(p.line, p.column, p.code) for p in problems_of(data, limits=limits)]

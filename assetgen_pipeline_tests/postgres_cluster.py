@@ -68,7 +68,7 @@ def require_cluster() -> Cluster:
     try:
         return _start()
     except FileNotFoundError as error:
-        if os.environ.get("CI") == "true":
+        if os.environ.get("CI") == "true":  # noqa: TID251
             pytest.fail(f"CI must have PostgreSQL: {error}")
         pytest.skip(str(error))
 

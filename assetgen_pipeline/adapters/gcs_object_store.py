@@ -4,6 +4,7 @@ Every call has a time-out and a bounded retry; every vendor error becomes one of
 in a sentence without URL, host or query. What the emulator does differently is in
 `gcs_emulator`.
 """
+# mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -166,27 +167,6 @@ class GcsObjectStore(ObjectStore):
         with _translated(precondition=changed):
             return self._upload(name, data, content_type, metadata, if_generation=if_generation)
 
-    def update_metadata(
-        self, name: str, metadata: Mapping[str, str], *, if_metageneration: int
-    ) -> ObjectInfo:
-        """Replace the custom metadata; go on with the generation that is returned.
-
-        Raises:
-            ObjectChanged: somebody else changed it first.
-            ObjectMissing: no such object.
-            StorageUnavailable: the bucket cannot be reached or refuses us.
-        """
-        changed = ObjectChanged(f"{name} is no longer at metageneration {if_metageneration}")
-        with _translated(missing=f"{name} is not in the bucket", precondition=changed):
-            blob = self._blob(name)
-            if self._emulator is not None:
-                return self._replace_on_emulator(blob, metadata, if_metageneration)
-            blob.reload(if_metageneration_match=if_metageneration, **self._options)
-            # A patch merges; a key that is to go must be sent as null.
-            blob.metadata = {**dict.fromkeys(blob.metadata or {}), **metadata}
-            blob.patch(if_metageneration_match=if_metageneration, **self._options)
-            return self._info(blob)
-
     def delete(self, name: str, *, generation: int | None = None) -> bool:
         """Delete an object; `False` where it (or that generation of it) is gone already.
 
@@ -228,7 +208,8 @@ class GcsObjectStore(ObjectStore):
         if self._emulator is not None and not fits_emulator(name):
             message = f"{name!r:.200} cannot be in a local bucket"
             raise ObjectMissing(message)
-        return self._bucket.blob(name, generation=generation)
+        blob: Blob = self._bucket.blob(name, generation=generation)
+        return blob
 
     def _upload(
         self,
@@ -258,24 +239,11 @@ class GcsObjectStore(ObjectStore):
         )
         return self._info(blob)
 
-    def _replace_on_emulator(
-        self, blob: Blob, metadata: Mapping[str, str], if_metageneration: int
-    ) -> ObjectInfo:
-        # The emulator ignores preconditions of a patch but keeps those of an upload, so the
-        # same bytes are uploaded again; `_info` gives its generation out as metageneration.
-        blob.reload(**self._options)
-        if blob.generation != if_metageneration:
-            raise api_exceptions.PreconditionFailed("the generation is another")
-        data = self.read(blob.name, generation=if_metageneration)
-        return self._upload(
-            blob.name, data, blob.content_type, metadata, if_generation=if_metageneration
-        )
-
-    def _info(self, blob: Blob) -> ObjectInfo:
+    @staticmethod
+    def _info(blob: Blob) -> ObjectInfo:
         return ObjectInfo(
             name=blob.name,
             generation=blob.generation,
-            metageneration=blob.generation if self._emulator else blob.metageneration,
             size=blob.size,
             content_type=blob.content_type or "application/octet-stream",
             updated_at=blob.updated,

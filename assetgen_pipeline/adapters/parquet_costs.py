@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
@@ -61,9 +60,7 @@ class ParquetCostFacts(CostFacts):
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         name = BatchFolder(batch_id).costs(budget_date.isoformat())
-        self._store.write(
-            name, sink.getvalue(), content_type="application/vnd.apache.parquet"
-        )
+        self._store.write(name, sink.getvalue(), content_type="application/vnd.apache.parquet")
         return name
 
     def read(self, *, since: date) -> pa.Table:
@@ -81,9 +78,8 @@ class ParquetCostFacts(CostFacts):
     def summarize(self, by: str, *, since: date) -> list[dict[str, Any]]:
         """Images, attempts and cost per value of a column, dearest first; `cost_usd` is text."""
         table = self.read(since=since)
-        table = table.append_column(
-            "delivered", pc.cast(pc.equal(table["status"], "delivered"), pa.int64())
-        )
+        delivered = [int(status == "delivered") for status in table["status"].to_pylist()]
+        table = table.append_column("delivered", pa.array(delivered, pa.int64()))
         sums = table.group_by(by).aggregate(
             [
                 ("cost_micros", "sum"),

@@ -65,8 +65,6 @@ def status(batch: str | None, *, as_json: bool) -> int:
     return 0
 
 
-
-
 def all_statuses(store: ObjectStore) -> list[BatchStatus]:
     """The status of every batch in the outbox."""
     names = [o.name for o in store.list(OUTBOX) if o.name.endswith("/status.json")]

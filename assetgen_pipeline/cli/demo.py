@@ -52,23 +52,25 @@ def _show(stack: Stack, settings: Settings) -> bool:
         stack.ready()
         click.echo(f"dagster  {stack.url}/asset-groups   logs {stack.logs}")
         ended = _follow(dropped, store=store, stack=stack)
-        folders = {
-            batch_id: settings.home / "results" / batch_id for batch_id, _state in dropped
-        }
+        folders = {batch_id: settings.home / "results" / batch_id for batch_id, _state in dropped}
         for batch_id, folder in folders.items():
             copy_results(batch_id, folder, store=store)
     sheet = folders[dropped[0][0]] / "contact-sheet.html"
     spent = ended[dropped[0][0]].spent_usd
     click.echo(f"results  {sheet.parent}")
     click.echo(f"look at  {sheet}   (${spent}, nominal)")
-    click.echo("try      assetgen costs --by batch · assetgen status · assetgen run FILE --owner me")
+    click.echo(
+        "try      assetgen costs --by batch · assetgen status · assetgen run FILE --owner me"
+    )
     return all(ended[batch_id].state is state for batch_id, state in dropped)
 
 
 def _drop_samples(store: ObjectStore) -> list[tuple[str, BatchState]]:
     dropped = []
     for name, (owner, state) in _SAMPLES.items():
-        with resources.as_file(resources.files("assetgen_pipeline") / "data/samples" / name) as file:
+        with resources.as_file(
+            resources.files("assetgen_pipeline") / "data/samples" / name
+        ) as file:
             batch_id = drop_file(Path(file), owner=owner, dry_run=False, store=store)
         dropped.append((batch_id, state))
     return dropped

@@ -64,9 +64,7 @@ def _mend(settings: Settings) -> None:
     upgrade_schema(wiring.ledger_url(settings))
 
 
-def _guarded(
-    subject: str, check: Callable[[Settings], Finding], settings: Settings
-) -> Finding:
+def _guarded(subject: str, check: Callable[[Settings], Finding], settings: Settings) -> Finding:
     try:
         return check(settings)
     except AssetgenError as error:
@@ -131,7 +129,9 @@ def _prices(settings: Settings) -> Finding:
 def _pools(settings: Settings) -> Finding:
     from assetgen_pipeline.defs import control
 
-    slots = {name: f"{used}/{limit}" for name, (limit, used) in control.pool_slots(settings).items()}
+    slots = {
+        name: f"{used}/{limit}" for name, (limit, used) in control.pool_slots(settings).items()
+    }
     return Finding("ok", "pools", json.dumps(slots))
 
 

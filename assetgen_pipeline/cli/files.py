@@ -16,6 +16,7 @@ from assetgen_pipeline.domain.bucket_layout import (
 from assetgen_pipeline.domain.errors import BatchRejected, FileProblem
 from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.result_files import template_csv
+from assetgen_pipeline.ports import ObjectStore
 from assetgen_pipeline.settings import Settings, load_settings
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -114,7 +115,7 @@ def submit(file: Path, owner: str, *, dry_run: bool, watch: bool, as_json: bool)
         return watch_batch(batch_id, store=store, as_json=as_json)
 
 
-def drop_file(file: Path, *, owner: str, dry_run: bool, store: wiring.ObjectStore) -> str:
+def drop_file(file: Path, *, owner: str, dry_run: bool, store: ObjectStore) -> str:
     """Upload a file to the inbox and return the id of the batch that it becomes."""
     name = inbox_name(checked_owner(owner), file.name, dry_run=dry_run)
     drop = parse_drop(name)

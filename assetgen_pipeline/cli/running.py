@@ -72,9 +72,7 @@ def run(file: Path, owner: str, *, dry_run: bool, as_json: bool) -> int:
             content_type=CSV_TYPE,
             metadata=claim_metadata(run_id="", dry_run=dry_run, clock=services.clock),
         )
-        write_status(
-            batch_id, BatchState.RECEIVED, store=services.store, clock=services.clock
-        )
+        write_status(batch_id, BatchState.RECEIVED, store=services.store, clock=services.clock)
         return execute_and_watch(batch_id, settings=settings, services=services, as_json=as_json)
 
 

@@ -164,7 +164,9 @@ def up(port: int | None) -> int:
             click.echo(f"bucket   {settings.bucket}  ({wiring.bucket_kind(settings)})")
             click.echo(f"dagster  {stack.url}/asset-groups")
             click.echo(f"logs     {stack.logs}")
-            click.echo("submit   assetgen submit FILE --owner NAME --watch      Ctrl-C stops it all")
+            click.echo(
+                "submit   assetgen submit FILE --owner NAME --watch      Ctrl-C stops it all"
+            )
             wait_until_stopped(stack)
     except Stopped:
         click.echo("stopped")

@@ -13,7 +13,11 @@ from assetgen_pipeline.stages.services import Services
 
 logger = logging.getLogger(__name__)
 
-_WORKING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_WORKING = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 class RunDied(AssetgenError):

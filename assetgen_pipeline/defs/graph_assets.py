@@ -8,6 +8,7 @@ https://docs.dagster.io/guides/build/assets/graph-backed-assets
 
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -18,10 +19,11 @@ from assetgen_pipeline.defs.metadata import references_metadata, shards_metadata
 from assetgen_pipeline.defs.partitions import batches
 from assetgen_pipeline.domain.generation import PlannedImage, plan_images, plan_shards
 from assetgen_pipeline.domain.image_request import BatchRequests, Value
-from assetgen_pipeline.domain.references import FetchOutcome, ReferenceDecision
+from assetgen_pipeline.domain.references import ReferenceDecision
 from assetgen_pipeline.stages.batch_files import read_artifact
 from assetgen_pipeline.stages.deployment import Deployment
 from assetgen_pipeline.stages.fetch_references import (
+    FetchedChunk,
     decide,
     fetch_chunk,
     load_packs,
@@ -38,13 +40,6 @@ class ReferenceChunk(Value):
 
     urls: tuple[str, ...]
     deadline: datetime
-
-
-class ChunkReport(Value):
-    """What became of a chunk's URLs."""
-
-    outcomes: dict[str, FetchOutcome]
-    requests: int
 
 
 class Shard(Value):
@@ -71,7 +66,9 @@ def plan_references(
     del budget_hold  # Money first: nothing is fetched for a batch that is refused.
     batch_id = context.partition_key
     known = read_artifact(batch_id, "reference_images", ReferenceDecision, store=services.store)
-    chunks = [] if known else plan_reference_chunks(batch_requests, chunk=deployment.reference_chunk)
+    chunks = (
+        [] if known else plan_reference_chunks(batch_requests, chunk=deployment.reference_chunk)
+    )
     deadline = services.clock.now() + timedelta(seconds=deployment.reference_batch_deadline_s)
     for index, urls in enumerate(chunks):
         chunk = ReferenceChunk(urls=tuple(urls), deadline=deadline)
@@ -85,28 +82,32 @@ async def fetch_reference_chunk(
     batch_requests: BatchRequests,
     services: dg.ResourceParam[Services],
     deployment: dg.ResourceParam[Deployment],
-) -> ChunkReport:
+) -> FetchedChunk:
     """Fetch a chunk's URLs, a few at once."""
     left = (chunk.deadline - services.clock.now()).total_seconds()
     with domain_errors_as_failures():
         async with aclosing(deployment.open_fetcher()) as fetcher:
-            outcomes, requests = await fetch_chunk(
+            fetched = await fetch_chunk(
                 chunk.urls,
                 owner=batch_requests.owner,
                 fetcher=fetcher,
-                services=services,
-                policy=deployment.fetch_policy,
-                deadline=services.clock.monotonic() + left,
+                codec=services.codec,
+                store=services.store,
+                clock=services.clock,
+                policy=replace(
+                    deployment.fetch_policy,
+                    deadline_at_monotonic=services.clock.monotonic() + left,
+                ),
             )
-    context.log.info(f"{len(chunk.urls)} URLs, {requests} requests")
-    return ChunkReport(outcomes=outcomes, requests=requests)
+    context.log.info(f"{len(chunk.urls)} URLs, {fetched.requests} requests")
+    return fetched
 
 
 @dg.op
 def merge_references(
     context: dg.OpExecutionContext,
     batch_requests: BatchRequests,
-    chunks: list[ChunkReport],
+    chunks: list[FetchedChunk],
     services: dg.ResourceParam[Services],
 ) -> ReferenceDecision:
     """Decide each row's references, once for the life of the batch."""
@@ -115,7 +116,9 @@ def merge_references(
         decision = read_artifact(batch_id, "reference_images", ReferenceDecision, store=store)
         if decision is None:
             outcomes = {url: o for chunk in chunks for url, o in chunk.outcomes.items()}
-            packs = load_packs(batch_requests, store=store, codec=services.codec)
+            packs = load_packs(
+                batch_requests, store=store, codec=services.codec, owner=batch_requests.owner
+            )
             requests = sum(chunk.requests for chunk in chunks)
             decision = decide(batch_requests, outcomes, packs, requests)
     context.add_output_metadata(references_metadata(decision))
@@ -133,7 +136,8 @@ def reference_images(batch_requests: BatchRequests, budget_hold: BudgetHold) -> 
     """Fetch unique URLs in chunks, then decide per row."""
     chunks = plan_references(batch_requests, budget_hold)
     fetched = chunks.map(lambda chunk: fetch_reference_chunk(chunk, batch_requests))
-    return merge_references(batch_requests, fetched.collect())
+    decision: ReferenceDecision = merge_references(batch_requests, fetched.collect())
+    return decision
 
 
 @dg.op(out=dg.DynamicOut(Shard))
@@ -203,4 +207,5 @@ def generated_images(
     """Plan shards, generate each, gather."""
     shards = plan_generation(batch_requests, budget_hold, reference_images)
     done = shards.map(lambda shard: generate_shard_images(shard, batch_requests, budget_hold))
-    return collect_shards(done.collect())
+    report: GenerationReport = collect_shards(done.collect())
+    return report

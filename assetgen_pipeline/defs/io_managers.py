@@ -25,11 +25,12 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         self.object_store.write(name, adapter.dump_json(obj), content_type="application/json")
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read an artifact as the type that the input names."""
-        adapter: TypeAdapter[Any] = TypeAdapter(context.dagster_type.typing_type)
+        """Read an artifact as the type that was written."""
         upstream = context.upstream_output
         if upstream is None:
             raise AssertionError("unreachable")
+        # The upstream's type: a fan-in input is a list that Dagster loads one by one.
+        adapter: TypeAdapter[Any] = TypeAdapter(upstream.dagster_type.typing_type)
         name = _artifact_name(context.partition_key, upstream)
         return adapter.validate_json(self.object_store.read(name))
 

@@ -29,7 +29,11 @@ def requests_metadata(batch: BatchRequests, *, bucket: str) -> Metadata:
     """Of `batch_requests`: rows, images and the first scenes."""
     rows = [
         dg.TableRecord(
-            {"scene_id": request.scene_id, "variants": request.variants, "prompt": request.prompt[:80]}
+            {
+                "scene_id": request.scene_id,
+                "variants": request.variants,
+                "prompt": request.prompt[:80],
+            }
         )
         for request in batch.requests[:_PREVIEW_ROWS]
     ]
@@ -85,7 +89,9 @@ def shards_metadata(reports: list[ShardReport]) -> Metadata:
     }
 
 
-def delivery_metadata(outcome: BatchOutcome, *, bucket: str, links: list[str], sheet: str) -> Metadata:
+def delivery_metadata(
+    outcome: BatchOutcome, *, bucket: str, links: list[str], sheet: str
+) -> Metadata:
     """Of `delivered_images`: counts, thumbnails and where the results are.
 
     `links` and `sheet` are addresses for a browser that hold no signature.

@@ -44,6 +44,8 @@ def inbox_sensor(
     """List the inbox once and request what `plan_tick` decides."""
     store = services.store
     cursor = TickCursor.model_validate_json(context.cursor) if context.cursor else TickCursor()
+    # The states first: a run that claims and ends between the two reads has emptied its place.
+    run_states = _run_states(context.instance, cursor)
     plan = plan_tick(
         [
             DropSeen(name=o.name, generation=o.generation, updated_at=o.updated_at)
@@ -51,7 +53,7 @@ def inbox_sensor(
         ],
         bucket=store.bucket,
         cursor=cursor,
-        run_states=_run_states(context.instance, cursor),
+        run_states=run_states,
         owners_allowed=deployment.inbox_owners or None,
         max_runs=deployment.max_runs_per_tick,
         now=services.clock.now(),

@@ -19,6 +19,7 @@ from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.outcome import BatchOutcome, batch_outcome
 from assetgen_pipeline.domain.problems import problem_document
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, is_terminal
+from assetgen_pipeline.stages.batch_files import outcome_now
 from assetgen_pipeline.stages.batch_status import progress_of, read_status, write_status
 from assetgen_pipeline.stages.deliver_images import deliver_images
 from assetgen_pipeline.stages.image_receipts import book_receipts
@@ -68,9 +69,7 @@ def finish_batch(outcome: BatchOutcome, *, services: Services) -> BatchStatus:
     )
 
 
-def close_batch(
-    batch_id: str, error: Exception, *, run_id: str, services: Services
-) -> BatchStatus:
+def close_batch(batch_id: str, error: Exception, *, run_id: str, services: Services) -> BatchStatus:
     """End a batch that did not finish, with its results and the problem that ended it.
 
     A batch that is closed already stays as it is.

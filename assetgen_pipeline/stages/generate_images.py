@@ -142,7 +142,7 @@ async def _finish_image(
     image: PlannedImage, *, stored: dict[str, StoredImage], job: ShardJob
 ) -> None:
     known = stored.get(image.image_id)
-    if known is not None and await asyncio.to_thread(job.services.store.stat, known.object_name):
+    if known is not None and await asyncio.to_thread(_is_stored, known, job.services):
         request = _attempt_request(image, job)
         await asyncio.to_thread(job.services.ledger.reuse, job.hold, request, known)
         job.count("reused")
@@ -162,6 +162,10 @@ async def _finish_image(
             job.count("failed")
             return
         await job.services.clock.sleep(_backoff_s(failure, retries[failure.kind]))
+
+
+def _is_stored(image: StoredImage, services: Services) -> bool:
+    return services.store.stat(image.object_name) is not None
 
 
 def _gives_up(failure: ProviderError, retries: dict[ErrorKind, int], job: ShardJob) -> bool:
@@ -190,9 +194,7 @@ def _attempt_request(image: PlannedImage, job: ShardJob) -> AttemptRequest:
         model=image.model,
         lane=job.lane,
         run_id=job.run_id,
-        ceiling=ceiling(
-            price, prompt_chars=len(image.prompt), references=len(image.references)
-        ),
+        ceiling=ceiling(price, prompt_chars=len(image.prompt), references=len(image.references)),
     )
 
 
@@ -258,7 +260,9 @@ def _store_and_book(
     failure: ProviderError | None = None
     kept: StoredImage | None = None
     try:
-        kept = store_image(image, answer, token, latency_ms, owner=job.hold.owner, services=services)
+        kept = store_image(
+            image, answer, token, latency_ms, owner=job.hold.owner, services=services
+        )
     except ProviderError as error:
         failure = error
     except StorageUnavailable as error:

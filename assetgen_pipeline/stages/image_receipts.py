@@ -20,9 +20,7 @@ from assetgen_pipeline.ports import ObjectInfo, ObjectStore
 from assetgen_pipeline.stages.services import Services
 
 
-def receipt_metadata(
-    token: AttemptToken, answer: ProviderImage, latency_ms: int
-) -> dict[str, str]:
+def receipt_metadata(token: AttemptToken, answer: ProviderImage, latency_ms: int) -> dict[str, str]:
     """The custom metadata of an image object: ASCII tokens only, never a prompt."""
     return {
         "attempt_id": token.attempt_id,

@@ -61,9 +61,7 @@ def report_costs(
     Raises:
         StorageUnavailable: the bucket cannot be reached.
     """
-    rows = cost_rows(
-        outcome, bucket=services.store.bucket, budget_date=budget_date, run_id=run_id
-    )
+    rows = cost_rows(outcome, bucket=services.store.bucket, budget_date=budget_date, run_id=run_id)
     by_day = groupby(sorted(rows, key=itemgetter("dt")), key=itemgetter("dt"))
     return [
         services.facts.publish(outcome.batch_id, date.fromisoformat(day), list(facts))

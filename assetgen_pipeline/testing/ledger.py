@@ -24,7 +24,13 @@ class InMemoryLedger(MemoryBooks, Ledger):
     """Keeps everything in dictionaries under one lock."""
 
     def reserve(
-        self, *, owner: str, batch_id: str, run_id: str, amount: Money, price_version: str
+        self,
+        *,
+        owner: str,
+        batch_id: str,
+        run_id: str,  # noqa: ARG002
+        amount: Money,
+        price_version: str,
     ) -> Hold:
         """Hold `amount` on today's budget, or adopt the batch's open hold.
 

@@ -74,29 +74,39 @@ class MemoryBooks:
         self._lock = threading.RLock()
 
     def today(self) -> date:
+        """The budget day of this instant."""
         return budget_date_at(self._clock.now(), self._zone)
 
     def limit_of(self, owner: str) -> Money:
+        """The limit that a new day gets."""
         if owner == _PROJECT_KEY:
             return self._project
         return self._limits.get(owner, self._default)
 
     def days_of(self, hold: Hold) -> list[Day]:
+        """The hold's day, of its owner and of the deployment."""
         return [self._day_of(name, hold.budget_date) for name in (hold.owner, _PROJECT_KEY)]
 
     def _day_of(self, name: str, day: date) -> Day:
         return self._days.setdefault((name, day), Day(self.limit_of(name).micros))
 
     def apply_limits(self, owner: str, day: date) -> None:
+        """Bring the owner's day to the limit now set, as far as it can be lowered."""
         row = self._day_of(owner, day)
         target = self.limit_of(owner).micros
         row.limit = max(target, min(row.limit, row.held + row.settled))
 
     def open_of(self, batch_id: str) -> Held | None:
+        """The batch's open hold."""
         batch = (held for held in self._holds.values() if held.value.batch_id == batch_id)
         return next((held for held in batch if held.open), None)
 
     def usable(self, hold: Hold) -> Held:
+        """The hold, if whoever has `hold` may still send.
+
+        Raises:
+            HoldNotOpen: closed, or taken over by another run.
+        """
         held = self._holds.get(hold.hold_id)
         if held is None or not held.open:
             raise HoldNotOpen("the hold has ended")
@@ -105,6 +115,11 @@ class MemoryBooks:
         return held
 
     def new_hold(self, owner: str, batch_id: str, amount: Money, price_version: str) -> Hold:
+        """Open a hold on today's budget.
+
+        Raises:
+            BudgetRefused: the day's limit does not cover it.
+        """
         number = sum(held.value.batch_id == batch_id for held in self._holds.values()) + 1
         key = f"reserve:{batch_id}:{number}"
         value = Hold(
@@ -134,6 +149,11 @@ class MemoryBooks:
             row.held += micros
 
     def extend(self, held: Held, micros: int) -> None:
+        """Add cover to a hold, on its own day.
+
+        Raises:
+            BudgetRefused: that day's limit does not cover it.
+        """
         if micros > 0:
             self._take(held.value, micros)
             amount = held.value.amount + Money(micros)
@@ -144,13 +164,20 @@ class MemoryBooks:
         return [one for one in attempts if one.state is AttemptState.INTENT]
 
     def free(self, held: Held) -> int:
+        """What a hold has left for further attempts, in micros."""
         inflight = sum(one.ceiling.micros for one in self._in_flight(held))
         return held.value.amount.micros - held.drawn - held.released - inflight
 
     def of_item(self, batch_id: str, item_key: str) -> list[AttemptRecord]:
-        return [one for one in self.attempts(batch_id) if one.item_key == item_key]
+        """All attempts of one item, oldest first."""
+        return [
+            one
+            for one in self._attempts.values()
+            if (one.batch_id, one.item_key) == (batch_id, item_key)
+        ]
 
     def add(self, held: Held, request: AttemptRequest) -> AttemptRecord:
+        """Record an item's next attempt as an intent."""
         number = len(self.of_item(held.value.batch_id, request.item_key)) + 1
         name = f"{held.value.hold_id}/{request.item_key}/{number}"
         now = self._clock.now()
@@ -187,11 +214,21 @@ class MemoryBooks:
         return made
 
     def known(self, attempt_id: str) -> AttemptRecord:
+        """The attempt of this id.
+
+        Raises:
+            LedgerError: there is none.
+        """
         if attempt_id not in self._attempts:
             raise LedgerError("the ledger has no such attempt")
         return self._attempts[attempt_id]
 
     def refuse_final(self, before: AttemptRecord, allowed: set[AttemptState]) -> None:
+        """Refuse to resolve what is resolved.
+
+        Raises:
+            IdempotencyConflict: the state is not one of `allowed`.
+        """
         if before.state not in allowed:
             message = f"the attempt was {before.state.value} already"
             raise IdempotencyConflict(message)
@@ -199,6 +236,11 @@ class MemoryBooks:
     def end(
         self, attempt_id: str, state: AttemptState, code: str, detail: str, latency_ms: int
     ) -> None:
+        """Resolve an attempt without a bill.
+
+        Raises:
+            IdempotencyConflict: it was resolved otherwise.
+        """
         before = self.known(attempt_id)
         if before.state is state:
             return
@@ -210,14 +252,17 @@ class MemoryBooks:
         self.change(before, changes | {"latency_ms": latency_ms})
 
     def assume_in_flight(self, held: Held) -> None:
+        """Book every open attempt of a hold at its ceiling."""
         for one in self._in_flight(held):
             self.end(one.attempt_id, AttemptState.ASSUMED, "internal", _RUN_ENDED, 0)
 
     def change(self, before: AttemptRecord, changes: dict[str, object]) -> None:
+        """Store a resolved attempt."""
         after = before.model_copy(update=changes | {"resolved_at": self._clock.now()})
         self._attempts[before.attempt_id] = after
 
     def book(self, before: AttemptRecord, cost: int) -> None:
+        """Move what an attempt costs from held to settled; what nothing covers is overrun."""
         held = self._holds[before.hold_id]
         covered = self._covered.get(before.attempt_id, 0)
         free = self.free(held)

@@ -17,7 +17,7 @@ from assetgen_pipeline.domain.errors import (
 )
 from assetgen_pipeline.ports import Clock, ObjectInfo, ObjectStore
 
-Verb = Literal["read", "stat", "create", "write", "update_metadata", "delete", "list"]
+Verb = Literal["read", "stat", "create", "write", "delete", "list"]
 
 _FIRST_GENERATION = 1_700_000_000_000_000
 
@@ -108,30 +108,6 @@ class InMemoryObjectStore(ObjectStore):
                 raise ObjectChanged(message)
             return self._put(name, data, content_type, metadata)
 
-    def update_metadata(
-        self, name: str, metadata: Mapping[str, str], *, if_metageneration: int
-    ) -> ObjectInfo:
-        """Replace the custom metadata.
-
-        Raises:
-            ObjectChanged: somebody else changed it first.
-            ObjectMissing: no such object.
-            StorageUnavailable: `fail_next` asked for it.
-        """
-        with self._call("update_metadata", name):
-            stored = self._present(name)
-            if stored.info.metageneration != if_metageneration:
-                message = f"{name} is no longer at metageneration {if_metageneration}"
-                raise ObjectChanged(message)
-            info = replace(
-                stored.info,
-                metageneration=if_metageneration + 1,
-                metadata=MappingProxyType(dict(metadata)),
-                updated_at=self._now(),
-            )
-            self._objects[name] = _Stored(info, stored.data)
-            return info
-
     def delete(self, name: str, *, generation: int | None = None) -> bool:
         """Delete an object; `False` where it (or that generation of it) is gone already.
 
@@ -180,7 +156,6 @@ class InMemoryObjectStore(ObjectStore):
         info = ObjectInfo(
             name=name,
             generation=self._generation,
-            metageneration=1,
             size=len(data),
             content_type=content_type,
             updated_at=self._now(),

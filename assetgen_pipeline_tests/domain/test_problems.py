@@ -21,14 +21,39 @@ from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.problems import PROBLEM_CODES, problem_document
 
 INSTANCE = "11111111-2222-3333-4444-555555555555"
-CONTRACT = """
-csv-too-large csv-encoding csv-header csv-malformed row-limit row-invalid scene-id-invalid
-reference-url-invalid reference-blocked reference-not-permitted reference-unavailable
-reference-too-large reference-type reference-undecodable reference-dimensions pack-unknown
-budget-exceeded price-unknown owner-invalid provider-rejected provider-blocked
-provider-rate-limited provider-quota provider-auth provider-unavailable provider-config
-storage-conflict storage-unavailable ledger-unavailable cancelled internal
-""".split()
+CONTRACT = [
+    "csv-too-large",
+    "csv-encoding",
+    "csv-header",
+    "csv-malformed",
+    "row-limit",
+    "row-invalid",
+    "scene-id-invalid",
+    "reference-url-invalid",
+    "reference-blocked",
+    "reference-not-permitted",
+    "reference-unavailable",
+    "reference-too-large",
+    "reference-type",
+    "reference-undecodable",
+    "reference-dimensions",
+    "pack-unknown",
+    "budget-exceeded",
+    "price-unknown",
+    "owner-invalid",
+    "provider-rejected",
+    "provider-blocked",
+    "provider-rate-limited",
+    "provider-quota",
+    "provider-auth",
+    "provider-unavailable",
+    "provider-config",
+    "storage-conflict",
+    "storage-unavailable",
+    "ledger-unavailable",
+    "cancelled",
+    "internal",
+]
 INTERNAL = {
     "type": "urn:assetgen:problem:internal",
     "title": "Internal error",

@@ -17,7 +17,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 def check(url, *, networks=()):
-    check_reference_url(url, allowed_networks=networks, own_bucket=BUCKET, owner=OWNER)
+    return check_reference_url(url, allowed_networks=networks, own_bucket=BUCKET, owner=OWNER)
 
 
 def refusal(url, *, networks=()):
@@ -55,7 +55,7 @@ def test_a_public_https_address_or_an_object_of_the_owner_is_accepted(url):
         "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://[::127.0.0.1]/",
         "https://[64:ff9b::7f00:1]/", "https://[fd00:ec2::254]/", "http://127.0.0.1#@example.com/",
         "https://2130706433/", "https://0x7f000001/", "https://017700000001/", "https://0177.0.0.1/",
-        "https://0x7f.1/", "https://127.1/", "https://127.0.1/", "https://0/", "https://1.2.3.4.5/",
+        "https://0x7f.1/", "https://127.1/", "https://127.0.1/", "https://0/", "https://1.2.3.4.5/", "https://[v1.x]/",
         "https://localhost/", "https://LOCALHOST/", "https://a.localhost/", "https://metadata/",
         "https://metadata.google.internal/", "https://metadata.goog/", "https://printer/",
         "https://kubernetes.default.svc/", "https://host.docker.internal/", "https://nas.local/",
@@ -80,7 +80,7 @@ def test_an_address_off_the_public_internet_is_blocked(url):
         " https://example.com/", "https://example.com/ a", "https://example.com/\0",
         "https://example.com/\u202e", "https://example.com/\u200b", "https://example.com:80:80/",
         "https://example.com:99999/", "https://example.com:0/", "https://example.com:/",
-        "https://example.com:x/", "https://[::1/", "https://[v1.x]/", "https://127。0。0。1/",
+        "https://example.com:x/", "https://[::1/", "https://127。0。0。1/",
         "https://①②⑦.⓪.⓪.①/", "https://ⓛocalhost/", "https://münchen.de/", "https://localhost./",
         "https://example.com./", "https://a..b/", "https://.com/", "https://exa!mple.com/",
         f"https://{'a' * 64}.com/", f"https://{'a.' * 130}com/", "https://example.com/" + "a" * 2029,
@@ -89,8 +89,7 @@ def test_an_address_off_the_public_internet_is_blocked(url):
     ],
 )  # fmt: skip
 def test_what_is_no_plain_url_is_invalid(url):
-    assert refusal(url) in {INVALID, BLOCKED}
-    assert refusal(url) == INVALID or url == "https://[v1.x]/"
+    assert refusal(url) == INVALID
 
 
 @pytest.mark.parametrize(
@@ -150,6 +149,7 @@ def test_an_allowed_network_exempts_nothing_else(url, code):
 @given(st.text() | st.from_regex(r"\A(https?|gs)://[^/]{0,30}(/.{0,20})?\Z"))
 def test_any_text_is_accepted_or_refused_with_a_code_and_nothing_else(url):
     try:
-        check(url)
+        code = check(url)
     except ReferenceBlocked as error:
-        assert error.code in {INVALID, BLOCKED, NOT_PERMITTED}
+        code = error.code
+    assert code in {None, INVALID, BLOCKED, NOT_PERMITTED}

@@ -6,8 +6,23 @@ from pydantic import ValidationError
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, exit_code, is_terminal
 from assetgen_pipeline_tests.builders import BATCH_ID, NOW, OWNER
 
-FIELDS = """batch_id owner state mode rows images estimate_usd reserved_usd spent_usd started_at
-updated_at finished_at run_id outbox problem""".split()
+FIELDS = [
+    "batch_id",
+    "owner",
+    "state",
+    "mode",
+    "rows",
+    "images",
+    "estimate_usd",
+    "reserved_usd",
+    "spent_usd",
+    "started_at",
+    "updated_at",
+    "finished_at",
+    "run_id",
+    "outbox",
+    "problem",
+]
 
 
 def a_status(**changes):
