@@ -230,6 +230,10 @@ def environment_for_children(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(settings.dagster_home),
         "PYTHONWARNINGS": "ignore",
         "PYTHONUNBUFFERED": "1",
+        # Starting a worker takes some 8 s of a free core; Dagster's default of 60 s is too
+        # short where several start at once on a busy machine.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
     }
 
 

@@ -9,6 +9,7 @@ from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.ports import Ledger
 
+LIMIT = 1000
 IMAGE = StoredImage.of(
     b"x",
     object_name="images/a.png",
@@ -56,3 +57,18 @@ def paid(ledger: Ledger, batches: Iterable[str]) -> dict[str, int]:
         for one in ledger.attempts(batch)
         if one.cost is not None
     }
+
+
+def reserve(ledger, amount=300, batch="b1", owner="ann", run="run-1", price="p1"):
+    return ledger.reserve(
+        owner=owner, batch_id=batch, run_id=run, amount=Money(amount), price_version=price
+    )
+
+
+def capture(ledger, token, cost, image=IMAGE, basis="usage"):
+    ledger.capture(token, cost=Money(cost), cost_basis=basis, image=image)
+
+
+def figures(ledger, owner="ann"):
+    day = ledger.day(owner)
+    return day.held.micros, day.settled.micros, day.overrun.micros

@@ -7,9 +7,11 @@ seam, so that TLS still checks the name. What counts as public is in
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 import httpcore
 
@@ -88,9 +90,10 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError("no address")
         for address in _first_of_each_kind(await self._judged(host, port)):
             try:
-                return await self._dialler.connect_tcp(
+                stream = await self._dialler.connect_tcp(
                     str(address), port, timeout=self._dial_wait_s
                 )
+                return _Connection(stream)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -123,7 +126,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError("no address for the name") from error
         try:
-            addresses = [ip_address(answer) for answer in dict.fromkeys(answers)]
+            addresses = [_unwrapped(ip_address(answer)) for answer in dict.fromkeys(answers)]
         except ValueError as error:
             raise ReferenceBlocked(BLOCKED) from error
         if not all(self._permits(address) for address in addresses):
@@ -131,10 +134,47 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         return addresses
 
     def _permits(self, address: Address) -> bool:
-        inner = getattr(address, "ipv4_mapped", None) or address
-        if any(inner in network for network in self._allowed):
+        if any(address in network for network in self._allowed):
             return True
         return self._public and is_public_address(address)
+
+
+class _Connection(httpcore.AsyncNetworkStream):
+    """A connection that is closed when its TLS handshake is cut short by the deadline.
+
+    httpcore 1.0.9 closes it on an error, but leaves it open on a cancellation.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except asyncio.CancelledError:
+            await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
+        return self._stream.get_extra_info(info)
+
+
+def _unwrapped(address: Address) -> Address:
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def _first_of_each_kind(addresses: Sequence[Address]) -> list[Address]:

@@ -83,6 +83,10 @@ class GcsObjectStore(ObjectStore):
     def __init__(self, client: Client, *, bucket: str, retry_for_s: float = 30.0) -> None:
         """Use `client` (the caller closes it); `retry_for_s` bounds the retries of a call."""
         self.bucket = bucket
+        # For traces, which nobody asked for, google-cloud-storage 3.17 otherwise reads the
+        # bucket's own description in a thread: a permission that we lack, and retries that
+        # outlive the client. https://github.com/googleapis/google-cloud-python/issues/17650
+        client._bucket_metadata_cache = None  # type: ignore[assignment]  # noqa: SLF001
         self._client = client
         self._bucket: Bucket = client.bucket(bucket)
         self._emulator = client if isinstance(client, EmulatorClient) else None
@@ -270,8 +274,8 @@ def _raise_ours(error: BaseException, missing: str | None, changed: Exception | 
     if isinstance(error, api_exceptions.PreconditionFailed) and changed is not None:
         raise changed from None
     kind = type(error).__name__
-    if isinstance(error, api_exceptions.GoogleAPICallError):
-        code = int(error.code or 0)
+    code = _status(error)
+    if code:
         reason = _REASONS.get(code, f"the bucket answered with status {code}")
     elif isinstance(error, storage_exceptions.DataCorruption):
         reason = "the bytes that arrived do not match their checksum"
@@ -281,3 +285,11 @@ def _raise_ours(error: BaseException, missing: str | None, changed: Exception | 
         reason = "the bucket cannot be reached"
     message = f"{reason} ({kind})"
     raise StorageUnavailable(message) from None
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, api_exceptions.GoogleAPICallError):
+        return int(error.code or 0)
+    if isinstance(error, storage_exceptions.InvalidResponse):
+        return int(error.response.status_code)
+    return 0

@@ -144,8 +144,6 @@ class HttpReferenceFetcher(ReferenceFetcher):
     def _guard_for(self, url: httpx.URL) -> AddressGuard:
         if url.scheme == "https" and url.port in (None, _HTTPS_PORT):
             return self._anywhere
-        if not self._allowed:
-            raise ReferenceBlocked(BLOCKED)
         return self._inside
 
     def _check_head(self, status: int, headers: httpx.Headers) -> None:

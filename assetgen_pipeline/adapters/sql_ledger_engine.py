@@ -35,6 +35,7 @@ _POSTGRES_SETTINGS = (
     "SET idle_in_transaction_session_timeout = '30s'",
     "SET synchronous_commit = on",
 )
+_NO_DRIVER = "the database driver is not installed (extra `postgres`), or the URL names another"
 _UNREACHABLE = "the ledger cannot be reached or read; nothing was changed and nothing is paid"
 
 
@@ -159,7 +160,10 @@ class LedgerDatabase:
                 self._inherited.append(self._process)
                 self._process = None
             if self._process is None:
-                self._process = _Process(self.url, self._lock_path)
+                try:
+                    self._process = _Process(self.url, self._lock_path)
+                except ImportError as error:
+                    raise LedgerUnavailable(_NO_DRIVER) from error
             return self._process
 
 

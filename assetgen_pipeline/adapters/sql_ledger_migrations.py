@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase
+from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase, translated_errors
 from assetgen_pipeline.domain.errors import LedgerSchemaError
 
 VERSION_TABLE = "budget_alembic_version"
@@ -49,7 +49,8 @@ def upgrade_schema(url: str, *, lock_path: Path | None = None, revision: str = "
         command.upgrade(config, revision)
 
     if database.is_sqlite and database.path is not None:
-        database.path.parent.mkdir(parents=True, exist_ok=True)
+        with translated_errors():
+            database.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         database.write(work)
     finally:

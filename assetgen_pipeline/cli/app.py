@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -78,6 +79,9 @@ def error_document(error: AssetgenError) -> dict[str, Any]:
 
 def main() -> None:
     """Run a verb; every expected error is a code, one sentence and a fix."""
+    if not sys.warnoptions:
+        # Preview notices of libraries are for developers; -W shows them.
+        warnings.simplefilter("ignore")
     as_json = "--json" in sys.argv[1:]
     try:
         code = cli.main(standalone_mode=False)

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -45,13 +46,19 @@ def demo(*, once: bool) -> int:
 
 
 def _show(stack: Stack, settings: Settings) -> bool:
+    clock = wiring.open_clock()
+    began = clock.monotonic()
+
+    def after() -> str:
+        return f"{clock.monotonic() - began:.0f} s"
+
     click.echo("assetgen demo: everything is local; no account, nothing billed (nominal prices)")
     with wiring.open_object_store(settings) as store:
         dropped = _drop_samples(store)
         click.echo(f"bucket   {wiring.emulator_endpoint(settings)}  (LOCAL FAKE BUCKET)")
         stack.ready()
-        click.echo(f"dagster  {stack.url}/asset-groups   logs {stack.logs}")
-        ended = _follow(dropped, store=store, stack=stack)
+        click.echo(f"dagster  {stack.url}/asset-groups   (up after {after()})   logs {stack.logs}")
+        ended = _follow(dropped, store=store, stack=stack, after=after)
         folders = {batch_id: settings.home / "results" / batch_id for batch_id, _state in dropped}
         for batch_id, folder in folders.items():
             copy_results(batch_id, folder, store=store)
@@ -77,17 +84,27 @@ def _drop_samples(store: ObjectStore) -> list[tuple[str, BatchState]]:
 
 
 def _follow(
-    dropped: list[tuple[str, BatchState]], *, store: ObjectStore, stack: Stack
+    dropped: list[tuple[str, BatchState]],
+    *,
+    store: ObjectStore,
+    stack: Stack,
+    after: Callable[[], str],
 ) -> dict[str, BatchStatus]:
     followers = {batch_id: StatusFollower(batch_id, store=store) for batch_id, _ in dropped}
     ended: dict[str, BatchStatus] = {}
     pause = threading.Event()
+    pictures = False
     while len(ended) < len(followers):
         stack.check()
         for batch_id in followers.keys() - ended.keys():
             status = followers[batch_id].read()
-            if status is not None and is_terminal(status.state):
-                click.echo(status_line(status))
+            if status is None:
+                continue
+            if status.images.delivered and not pictures:
+                pictures = True
+                click.echo(f"images   the first one after {after()}")
+            if is_terminal(status.state):
+                click.echo(f"{status_line(status)}  after {after()}")
                 ended[batch_id] = status
         pause.wait(0.5)
     return ended

@@ -23,11 +23,11 @@ from assetgen_pipeline.cli.output import finish, json_option
 from assetgen_pipeline.cli.watching import StatusFollower
 from assetgen_pipeline.domain.bucket_layout import BatchFolder, checked_owner, slug
 from assetgen_pipeline.domain.errors import BatchNotFound
-from assetgen_pipeline.domain.status import BatchState
+from assetgen_pipeline.domain.status import BatchState, is_terminal
+from assetgen_pipeline.ports import ObjectStore
 from assetgen_pipeline.settings import Settings, environment_for_children, load_settings
 from assetgen_pipeline.stages.batch_status import read_status, write_status
 from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
-from assetgen_pipeline.stages.services import Services
 
 _GRACE_S = 20.0
 
@@ -65,15 +65,16 @@ def run(file: Path, owner: str, *, dry_run: bool, as_json: bool) -> int:
     """Run FILE as a new batch in this process; no daemon needed."""
     settings = load_settings()
     batch_id = f"{checked_owner(owner)}.{slug(file.stem)}.{secrets.token_hex(4)}"
-    with stop_signals(), wiring.open_all(settings) as services:
-        services.store.create(
+    with stop_signals(), wiring.open_object_store(settings) as store:
+        clock = wiring.open_clock()
+        store.create(
             BatchFolder(batch_id).request,
             file.read_bytes(),
             content_type=CSV_TYPE,
-            metadata=claim_metadata(run_id="", dry_run=dry_run, clock=services.clock),
+            metadata=claim_metadata(run_id="", dry_run=dry_run, clock=clock),
         )
-        write_status(batch_id, BatchState.RECEIVED, store=services.store, clock=services.clock)
-        return execute_and_watch(batch_id, settings=settings, services=services, as_json=as_json)
+        write_status(batch_id, BatchState.RECEIVED, store=store, clock=clock)
+        return execute_and_watch(batch_id, settings=settings, store=store, as_json=as_json)
 
 
 @click.command()
@@ -82,11 +83,15 @@ def run(file: Path, owner: str, *, dry_run: bool, as_json: bool) -> int:
 def retry(batch: str, *, as_json: bool) -> int:
     """Finish BATCH: only what is not delivered; a refused batch reserves afresh."""
     settings = load_settings()
-    with stop_signals(), wiring.open_all(settings) as services:
-        if services.store.stat(BatchFolder(checked_batch_id(batch)).request) is None:
+    with stop_signals(), wiring.open_object_store(settings) as store:
+        folder = BatchFolder(checked_batch_id(batch))
+        if store.stat(folder.request) is None:
             message = f"no batch {batch}"
             raise BatchNotFound(message)
-        return execute_and_watch(batch, settings=settings, services=services, as_json=as_json)
+        store.delete(folder.control)
+        clock = wiring.open_clock()
+        write_status(batch, BatchState.RECEIVED, store=store, clock=clock, finished_at=None)
+        return execute_and_watch(batch, settings=settings, store=store, as_json=as_json)
 
 
 @click.command(hidden=True)
@@ -99,13 +104,12 @@ def execute(batch: str) -> int:
 
 
 def execute_and_watch(
-    batch_id: str, *, settings: Settings, services: Services, as_json: bool
+    batch_id: str, *, settings: Settings, store: ObjectStore, as_json: bool
 ) -> int:
-    """Execute a batch in a child process and follow it; the exit code that it means."""
-    from assetgen_pipeline.defs import control
+    """Execute a batch in a child process and follow it; the exit code that it means.
 
-    control.sweep_dead_runs(settings, services=services)
-    seen = control.run_ids_of(batch_id, settings)
+    Dagster is loaded by the child alone, and here only where the child was killed.
+    """
     log = settings.home / "logs" / f"{batch_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     if not as_json:
@@ -121,22 +125,25 @@ def execute_and_watch(
             start_new_session=True,
         )
         try:
-            _follow(child, batch_id, services=services, as_json=as_json)
+            _follow(child, batch_id, store=store, as_json=as_json)
         except Stopped as signalled:
             stopped = signalled
         finally:
             end_process(child)
-    control.end_run_of(
-        batch_id, settings, services=services, stopped=stopped is not None, seen=seen
-    )
-    code = finish(read_status(batch_id, store=services.store), as_json=as_json)
+    status = read_status(batch_id, store=store)
+    if not is_terminal(status.state):
+        from assetgen_pipeline.defs import control
+
+        control.end_killed(batch_id, settings, cancelled=stopped is not None)
+        status = read_status(batch_id, store=store)
+    code = finish(status, as_json=as_json)
     return 128 + stopped.signum if stopped is not None else code
 
 
 def _follow(
-    child: subprocess.Popen[bytes], batch_id: str, *, services: Services, as_json: bool
+    child: subprocess.Popen[bytes], batch_id: str, *, store: ObjectStore, as_json: bool
 ) -> None:
-    follower = StatusFollower(batch_id, store=services.store)
+    follower = StatusFollower(batch_id, store=store)
     while True:
         try:
             child.wait(timeout=follower.wait_s())

@@ -144,8 +144,7 @@ def running_stack(settings: Settings, *, port: int | None = None) -> Iterator[St
 
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade_schema(wiring.ledger_url(settings))
-    with wiring.open_all(settings) as services:
-        control.sweep_dead_runs(settings, services=services)
+    control.sweep_dead_runs(settings)
     stack = Stack(settings, port=port)
     try:
         yield stack

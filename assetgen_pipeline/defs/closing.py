@@ -42,16 +42,22 @@ def close_run(run: dg.DagsterRun, error: AssetgenError, *, services: Services) -
     return True
 
 
-def sweep(instance: dg.DagsterInstance, *, services: Services, cancelled: str = "") -> list[str]:
+def death(*, cancelled: bool) -> AssetgenError:
+    """Why the batch of a killed process ended."""
+    if cancelled:
+        return BatchCancelled("stopped by its operator")
+    return RunDied("the process that worked on this batch was killed")
+
+
+def sweep(instance: dg.DagsterInstance, *, services: Services) -> list[str]:
     """End every run whose worker process is gone: its status, its slots, its batch.
 
-    A run id in `cancelled` ends as cancelled (its operator stopped it), others as failed.
     Returns the ids of the runs ended.
     """
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WORKING))
     dead = [run for run in runs if WORKER_TAG in run.tags and is_gone(run.tags[WORKER_TAG])]
     for run in dead:
-        end_dead_run(instance, run, services=services, cancelled=run.run_id == cancelled)
+        end_dead_run(instance, run, services=services, cancelled=False)
     return [run.run_id for run in dead]
 
 
@@ -60,11 +66,10 @@ def end_dead_run(
 ) -> None:
     """Free a dead run's pool slots, close its batch, and report it ended."""
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    error: AssetgenError = RunDied("the process that worked on this batch was killed")
-    if cancelled:
-        error = BatchCancelled("stopped by its operator")
+    cancelled = cancelled or run.status is dg.DagsterRunStatus.CANCELING
+    error = death(cancelled=cancelled)
     close_run(run, error, services=services)
-    if cancelled or run.status is dg.DagsterRunStatus.CANCELING:
+    if cancelled:
         instance.report_run_canceled(run, message=str(error))
     else:
         instance.report_run_failed(run, message=str(error))

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import dagster as dg
 
+from assetgen_pipeline import wiring
 from assetgen_pipeline.defs.assets import owner_tags
 from assetgen_pipeline.defs.build import build_definitions
-from assetgen_pipeline.defs.closing import RunFailed, close_run, end_dead_run, sweep
+from assetgen_pipeline.defs.closing import RunFailed, close_run, death, end_dead_run, sweep
 from assetgen_pipeline.defs.partitions import batches
-from assetgen_pipeline.defs.runs import PARTITION_TAG
+from assetgen_pipeline.defs.runs import PARTITION_TAG, run_is_live
+from assetgen_pipeline.domain.status import is_terminal
 from assetgen_pipeline.settings import Settings, adopt_dagster_home
-from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.batch_status import read_status
+from assetgen_pipeline.stages.close_batch import close_batch
 
 _ROOT_FILE = Path(__file__).parents[2] / "dagster.yaml"
 _PACKAGED_FILE = Path(__file__).parents[1] / "data" / "dagster.yaml"
@@ -48,10 +51,12 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 def execute_batch(batch_id: str, settings: Settings) -> bool:
     """Run a batch's assets in this process; whether the run succeeded.
 
-    A failed run's batch is closed before this returns.
+    Dead runs are swept first, and a failed run's batch is closed before this returns.
     """
     job = build_definitions(settings).get_job_def("generate_batch")
     with open_instance(settings) as instance:
+        with wiring.open_all(settings) as services:
+            sweep(instance, services=services)
         instance.add_dynamic_partitions(batches.name or "", [batch_id])
         result = job.execute_in_process(
             partition_key=batch_id,
@@ -59,39 +64,30 @@ def execute_batch(batch_id: str, settings: Settings) -> bool:
             tags=owner_tags(batch_id),
             raise_on_error=False,
         )
+        if not result.success:
+            run = instance.get_run_by_id(result.run_id)
+            if run is None:
+                raise AssertionError("unreachable")
+            with wiring.open_all(settings) as services:
+                close_run(run, RunFailed("a step of the run failed"), services=services)
     return result.success
 
 
-def end_run_of(
-    batch_id: str, settings: Settings, *, services: Services, stopped: bool, seen: set[str]
-) -> None:
-    """Close whatever run of the batch ended without closing it, when its process is gone.
-
-    `seen` are runs that existed before; `stopped` says that a signal of the operator ended it.
-    """
-    with open_instance(settings) as instance:
-        for run in _runs_of(instance, batch_id):
-            if run.run_id in seen:
-                continue
-            if not run.is_finished:
-                end_dead_run(instance, run, services=services, cancelled=stopped)
-            elif not run.is_success:
-                close_run(run, RunFailed("a step of the run failed"), services=services)
+def end_killed(batch_id: str, settings: Settings, *, cancelled: bool) -> None:
+    """End a batch whose process was killed; as cancelled where its operator stopped it."""
+    with open_instance(settings) as instance, wiring.open_all(settings) as services:
+        filters = dg.RunsFilter(tags={PARTITION_TAG: batch_id})
+        for run in instance.get_runs(filters=filters):
+            if not run.is_finished and not run_is_live(instance, run.run_id):
+                end_dead_run(instance, run, services=services, cancelled=cancelled)
+        # Where the process died before Dagster knew of a run, nobody has closed the batch.
+        if not is_terminal(read_status(batch_id, store=services.store).state):
+            close_batch(batch_id, death(cancelled=cancelled), run_id="", services=services)
 
 
-def run_ids_of(batch_id: str, settings: Settings) -> set[str]:
-    """The runs that a batch has had."""
-    with open_instance(settings) as instance:
-        return {run.run_id for run in _runs_of(instance, batch_id)}
-
-
-def _runs_of(instance: dg.DagsterInstance, batch_id: str) -> list[dg.DagsterRun]:
-    return list(instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: batch_id})))
-
-
-def sweep_dead_runs(settings: Settings, *, services: Services) -> list[str]:
+def sweep_dead_runs(settings: Settings) -> list[str]:
     """End every run whose worker process is gone; returns their ids."""
-    with open_instance(settings) as instance:
+    with open_instance(settings) as instance, wiring.open_all(settings) as services:
         return sweep(instance, services=services)
 
 

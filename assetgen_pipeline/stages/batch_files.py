@@ -1,13 +1,15 @@
 """The batch as it stands in the bucket: artifacts read back, and the outcome they give."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
-from assetgen_pipeline.domain.errors import ObjectMissing
+from assetgen_pipeline.domain.errors import BatchNotFound, ObjectMissing
 from assetgen_pipeline.domain.image_request import BatchRequests, Value
-from assetgen_pipeline.domain.outcome import BatchOutcome, batch_outcome
+from assetgen_pipeline.domain.outcome import BatchOutcome, ImageOutcome, ImageStatus, batch_outcome
 from assetgen_pipeline.domain.references import ReferenceDecision
 from assetgen_pipeline.ports import Ledger, ObjectStore
+from assetgen_pipeline.stages.batch_status import read_status
 
 Artifact = TypeVar("Artifact", bound=Value)
 
@@ -29,4 +31,26 @@ def outcome_now(batch_id: str, *, store: ObjectStore, ledger: Ledger) -> BatchOu
     if batch is None:
         return None
     decision = read_artifact(batch_id, "reference_images", ReferenceDecision, store=store)
-    return batch_outcome(batch, decision, ledger.attempts(batch_id))
+    outcome = batch_outcome(batch, decision, ledger.attempts(batch_id))
+    try:
+        problem = read_status(batch_id, store=store).problem
+    except BatchNotFound:
+        problem = None
+    return explained(outcome, problem)
+
+
+def explained(outcome: BatchOutcome, problem: Mapping[str, object] | None) -> BatchOutcome:
+    """The outcome with the batch's problem as the reason of every image not attempted."""
+    if problem is None:
+        return outcome
+    reason = {"code": str(problem["code"]), "detail": str(problem["title"])}
+
+    def explain(image: ImageOutcome) -> ImageOutcome:
+        bare = image.status is ImageStatus.NOT_ATTEMPTED and not image.code
+        return image.model_copy(update=reason) if bare else image
+
+    rows = tuple(
+        row.model_copy(update={"images": tuple(explain(image) for image in row.images)})
+        for row in outcome.rows
+    )
+    return outcome.model_copy(update={"rows": rows})

@@ -19,7 +19,7 @@ from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.outcome import BatchOutcome, batch_outcome
 from assetgen_pipeline.domain.problems import problem_document
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, is_terminal
-from assetgen_pipeline.stages.batch_files import outcome_now
+from assetgen_pipeline.stages.batch_files import explained, outcome_now
 from assetgen_pipeline.stages.batch_status import progress_of, read_status, write_status
 from assetgen_pipeline.stages.deliver_images import deliver_images
 from assetgen_pipeline.stages.image_receipts import book_receipts
@@ -86,6 +86,7 @@ def close_batch(batch_id: str, error: Exception, *, run_id: str, services: Servi
         return status
     outcome = outcome_now(batch_id, store=services.store, ledger=services.ledger)
     if outcome is not None:
+        outcome = explained(outcome, _problem(error))
         publish_results(outcome, run_id=run_id, services=services)
     return end_with_problem(batch_id, error, outcome=outcome, run_id=run_id, services=services)
 
@@ -99,7 +100,7 @@ def end_with_problem(
     services: Services,
 ) -> BatchStatus:
     """Write `problem.json` and the final state that the error means."""
-    document = problem_document(error, instance=f"urn:uuid:{uuid4()}")
+    document = _problem(error)
     folder = BatchFolder(batch_id)
     services.store.write(
         folder.problem,
@@ -119,6 +120,10 @@ def end_with_problem(
     )
 
 
+def _problem(error: Exception) -> dict[str, object]:
+    return problem_document(error, instance=f"urn:uuid:{uuid4()}")
+
+
 def _state_for(error: Exception) -> BatchState:
     match error:
         case BatchRejected():
@@ -136,7 +141,7 @@ def refuse_batch(
 ) -> BatchStatus:
     """End a batch that the budget does not cover: every row is listed as not attempted."""
     attempts = services.ledger.attempts(batch.batch_id)
-    outcome = batch_outcome(batch, None, attempts)
+    outcome = explained(batch_outcome(batch, None, attempts), _problem(error))
     publish_results(outcome, run_id=run_id, services=services)
     return end_with_problem(
         batch.batch_id, error, outcome=outcome, run_id=run_id, services=services

