@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 
-from assetgen_pipeline.domain.batch_file import CsvLimits
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.generation import PlannedImage, plan_images
 from assetgen_pipeline.domain.money import Money
@@ -65,10 +64,12 @@ class RecordingFacts(CostFacts):
 class Bench:
     """Fakes of every port, and the steps of a batch in short."""
 
-    def __init__(self, *, limit="10", **services):
+    def __init__(self, *, limit="10", store=None, ledger=None, **services):
         self.clock = ManualClock(NOW)
-        self.store = InMemoryObjectStore(BUCKET, clock=self.clock)
-        self.ledger = InMemoryLedger(clock=self.clock, default_limit=Money.from_usd(limit))
+        self.store = store or InMemoryObjectStore(BUCKET, clock=self.clock)
+        self.ledger = ledger or InMemoryLedger(
+            clock=self.clock, default_limit=Money.from_usd(limit)
+        )
         self.signer = FakeSigner(bucket=BUCKET)
         self.facts = RecordingFacts()
         self.services = Services(
@@ -117,11 +118,15 @@ class Bench:
 
     async def generate(self, batch, provider=None, *, decision=None, **job) -> object:
         """Reserve and generate the whole batch as one shard."""
-        images = plan_images(
-            batch, decision or self.decide(batch), provider=PROVIDER, model=MODEL
-        )
+        images = plan_images(batch, decision or self.decide(batch), provider=PROVIDER, model=MODEL)
         hold = job.pop("hold", None) or self.reserve(batch).hold
         return await self.shard(images, provider or ScriptedProvider(), hold=hold, **job)
+
+    async def shard_of(self, batch, provider=None, *, count) -> object:
+        """Reserve the batch and generate its first images only."""
+        images = plan_images(batch, self.decide(batch), provider=PROVIDER, model=MODEL)
+        hold = self.reserve(batch).hold
+        return await self.shard(images[:count], provider or ScriptedProvider(), hold=hold)
 
     async def shard(self, images: tuple[PlannedImage, ...], provider, *, hold, **job) -> object:
         return await generate_shard(
@@ -161,6 +166,3 @@ def some_requests(count, **changes):
         an_image_request(f"S{n}", row_number=n, **{"prompt": f"scene {n}", **changes})
         for n in range(1, count + 1)
     )
-
-
-NO_LIMITS = CsvLimits()

@@ -53,7 +53,7 @@ def execute_batch(batch_id: str, settings: Settings) -> bool:
 
     Dead runs are swept first, and a failed run's batch is closed before this returns.
     """
-    job = build_definitions(settings).get_job_def("generate_batch")
+    job = build_definitions(settings).resolve_job_def("generate_batch")
     with open_instance(settings) as instance:
         with wiring.open_all(settings) as services:
             sweep(instance, services=services)

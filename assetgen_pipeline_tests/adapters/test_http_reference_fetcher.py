@@ -189,7 +189,8 @@ async def test_a_server_that_fails_ends_in_time_and_may_be_tried_again(answer):
     assert failure.value.retryable
     assert failure.value.code == "reference-unavailable"
     assert str(failure.value) == "the server gave no image"
-    assert asyncio.get_running_loop().time() - started < 2
+    # Far from 30 s, and wide enough for a machine that is busy with other tests.
+    assert asyncio.get_running_loop().time() - started < 10
 
 
 FINAL = {

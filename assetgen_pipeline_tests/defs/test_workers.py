@@ -1,0 +1,125 @@
+"""Telling live workers from dead ones."""
+
+import os
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from assetgen_pipeline.defs.runs import run_is_live
+from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone, stamp_worker, worker_identity
+from assetgen_pipeline_tests.fake_deployment import add_run
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def changed(worker, **parts):
+    names = ("host", "boot", "pid", "started")
+    return "/".join(parts.get(n, v) for n, v in zip(names, worker.split("/"), strict=True))
+
+
+@pytest.fixture
+def child():
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # noqa: S607
+    yield process
+    process.kill()
+    process.stdin.close()
+    process.wait()
+
+
+def test_this_process_is_not_gone():
+    assert not is_gone(worker_identity())
+
+
+def test_a_live_child_is_not_gone_and_a_dead_one_is(child):
+    worker = worker_identity(child.pid)
+    assert not is_gone(worker)
+
+    child.kill()
+    child.wait()
+
+    assert is_gone(worker)
+    assert worker_identity(child.pid) == ""
+
+
+def test_a_zombie_is_gone_though_its_pid_still_stands(child):
+    worker = worker_identity(child.pid)
+
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert is_gone(worker)
+
+
+def test_a_worker_of_another_host_is_never_judged_gone():
+    assert not is_gone(changed(worker_identity(), host="elsewhere", pid="999999999"))
+
+
+def test_a_worker_of_another_boot_is_gone_even_where_its_pid_is_in_use():
+    assert is_gone(changed(worker_identity(), boot="another-boot"))
+
+
+def test_a_pid_that_another_process_got_since_is_gone():
+    assert is_gone(changed(worker_identity(), started="1"))
+
+
+def test_a_resource_signs_its_run_with_this_process(instance):
+    opened = []
+
+    class Signing(dg.ConfigurableResource):
+        def setup_for_execution(self, context):
+            stamp_worker(context)
+            opened.append(context.run.run_id)
+
+    @dg.op
+    def work(signing: Signing):
+        pass
+
+    @dg.job(resource_defs={"signing": Signing()})
+    def some_job():
+        work()
+
+    result = some_job.execute_in_process(instance=instance)
+
+    assert opened == [result.run_id]
+    assert instance.get_run_by_id(result.run_id).tags[WORKER_TAG] == worker_identity()
+
+
+def test_opening_a_resource_outside_a_run_signs_nothing(instance):
+    stamp_worker(dg.build_init_resource_context(instance=instance))
+
+    assert instance.get_runs() == []
+
+
+def test_a_started_run_of_a_live_worker_is_live(instance):
+    run = add_run(
+        instance, status=dg.DagsterRunStatus.STARTED, assetgen__worker=worker_identity()
+    )
+
+    assert run_is_live(instance, run.run_id)
+
+
+def test_a_queued_run_that_no_worker_signed_yet_is_live(instance):
+    run = add_run(instance, status=dg.DagsterRunStatus.QUEUED)
+
+    assert run_is_live(instance, run.run_id)
+
+
+def test_a_started_run_whose_worker_is_gone_is_not_live(instance):
+    gone = changed(worker_identity(), started="1")
+    run = add_run(instance, status=dg.DagsterRunStatus.STARTED, assetgen__worker=gone)
+
+    assert not run_is_live(instance, run.run_id)
+
+
+@pytest.mark.parametrize("status", OVER)
+def test_a_run_that_is_over_is_not_live(instance, status):
+    run = add_run(instance, status=status, assetgen__worker=worker_identity())
+
+    assert not run_is_live(instance, run.run_id)
+
+
+def test_a_run_that_nobody_knows_is_not_live(instance):
+    assert not run_is_live(instance, "00000000-0000-0000-0000-000000000000")
