@@ -15,10 +15,13 @@ from assetgen_pipeline.domain.budget import (
     AttemptToken,
     BudgetDay,
     Hold,
+    InvariantCheck,
     StoredImage,
 )
-from assetgen_pipeline.domain.generation import PlannedImage, ProviderImage
+from assetgen_pipeline.domain.delivery import SignedUrl
+from assetgen_pipeline.domain.generation import InspectedImage, PlannedImage, ProviderImage
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.references import DecodedReference, FetchedBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,25 +199,8 @@ class Ledger(ABC):
         """All open holds, oldest first."""
 
     @abstractmethod
-    def verify(self) -> "list[InvariantCheck]":
+    def verify(self) -> list[InvariantCheck]:
         """Check every invariant of the books and report each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvariantCheck:
-    """One invariant: its name, what it says, and the rows that break it."""
-
-    name: str
-    sentence: str
-    violations: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedBytes:
-    """What a reference server sent, undecoded."""
-
-    data: bytes
-    content_type: str
 
 
 class ReferenceFetcher(ABC):
@@ -232,27 +218,6 @@ class ReferenceFetcher(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Close connections; call in the loop that fetched."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedReference:
-    """A reference re-encoded without metadata, 2,048 px at most on the long edge."""
-
-    data: bytes
-    mime_type: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedImage:
-    """What a generated image turned out to be, and its thumbnail."""
-
-    mime_type: str
-    width: int
-    height: int
-    thumbnail: bytes
-    """JPEG, 256 px on the long edge."""
 
 
 class ImageCodec(ABC):
@@ -291,15 +256,6 @@ class ImageProvider(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Close connections; call in the loop that generated."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedUrl:
-    """A bearer token for one object; belongs in result files and nowhere else."""
-
-    url: str
-    expires_at: datetime
-    signer: str
 
 
 class UrlSigner(ABC):

@@ -46,9 +46,7 @@ class FakeDeployment:
         self.instance = instance
         self.clock = ManualClock(NOW)
         self.store = store or InMemoryObjectStore(BUCKET, clock=self.clock)
-        self.ledger = InMemoryLedger(
-            clock=self.clock, default_limit=Money(limit_micros)
-        )
+        self.ledger = InMemoryLedger(clock=self.clock, default_limit=Money(limit_micros))
         self.provider = provider or ScriptedProvider()
         self.fetcher = ScriptedReferenceFetcher(references or {})
         self.services = Services(

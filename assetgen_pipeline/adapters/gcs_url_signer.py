@@ -27,8 +27,9 @@ from google.auth import exceptions, iam
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
+from assetgen_pipeline.domain.delivery import SignedUrl
 from assetgen_pipeline.domain.errors import StorageUnavailable
-from assetgen_pipeline.ports import SignedUrl, UrlSigner
+from assetgen_pipeline.ports import UrlSigner
 
 CLOUD_ENDPOINT = "https://storage.googleapis.com"
 MAX_TTL = timedelta(days=7)

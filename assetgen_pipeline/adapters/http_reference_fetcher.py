@@ -22,7 +22,8 @@ from assetgen_pipeline.adapters.address_guard import (
 )
 from assetgen_pipeline.domain.errors import ReferenceBlocked, ReferenceUnfetched
 from assetgen_pipeline.domain.reference_url import Network, check_reference_url
-from assetgen_pipeline.ports import FetchedBytes, ReferenceFetcher
+from assetgen_pipeline.domain.references import FetchedBytes
+from assetgen_pipeline.ports import ReferenceFetcher
 
 _MIB = 1024 * 1024
 _MAX_REDIRECTS = 3

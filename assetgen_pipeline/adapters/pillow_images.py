@@ -15,8 +15,9 @@ from PIL import Image
 
 from assetgen_pipeline.adapters import image_worker
 from assetgen_pipeline.domain.errors import ReferenceUnfetched
-from assetgen_pipeline.domain.generation import Billing, ErrorKind, ProviderError
-from assetgen_pipeline.ports import DecodedReference, ImageCodec, InspectedImage
+from assetgen_pipeline.domain.generation import Billing, ErrorKind, InspectedImage, ProviderError
+from assetgen_pipeline.domain.references import DecodedReference
+from assetgen_pipeline.ports import ImageCodec
 
 _MIB = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * _MIB

@@ -26,11 +26,12 @@ from assetgen_pipeline.domain.budget import (
     AttemptToken,
     BudgetDay,
     Hold,
+    InvariantCheck,
     StoredImage,
 )
 from assetgen_pipeline.domain.errors import BudgetRefused
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.ports import Clock, InvariantCheck, Ledger
+from assetgen_pipeline.ports import Clock, Ledger
 
 __all__ = ["SqlLedger", "open_sql_ledger", "schema_state", "upgrade_schema"]
 

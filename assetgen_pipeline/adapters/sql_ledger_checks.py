@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from assetgen_pipeline.ports import InvariantCheck
+from assetgen_pipeline.domain.budget import InvariantCheck
 
 SENTENCES = {
     "I1": "No day holds and has spent more than its limit and its recorded overrun.",

@@ -60,7 +60,7 @@ def batch_requests(
             claimed = claim_batch(
                 batch_id,
                 inbox=inbox_object_of(context.run),
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 is_live=lambda run_id: run_is_live(context.instance, run_id),
                 store=store,
                 clock=clock,
@@ -73,7 +73,7 @@ def batch_requests(
             BatchState.VALIDATING,
             store=store,
             clock=clock,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             mode=claimed.metadata.get("mode", "normal"),
             finished_at=None,
             problem=None,
@@ -84,7 +84,7 @@ def batch_requests(
             )
         except BatchRejected as rejected:
             end_with_problem(
-                batch_id, rejected, outcome=None, run_id=context.run_id, services=services
+                batch_id, rejected, outcome=None, run_id=context.run.run_id, services=services
             )
             raise
     yield dg.Output(batch, metadata=requests_metadata(batch, bucket=store.bucket))
@@ -117,7 +117,7 @@ def budget_hold(
         try:
             held = reserve_budget(
                 batch_requests,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 catalogue=deployment.catalogue,
                 provider=deployment.provider,
                 model=deployment.model,
@@ -125,7 +125,7 @@ def budget_hold(
                 ledger=services.ledger,
             )
         except BudgetRefused as refused:
-            refuse_batch(batch_requests, refused, run_id=context.run_id, services=services)
+            refuse_batch(batch_requests, refused, run_id=context.run.run_id, services=services)
             raise as_failure(refused) from refused
         write_status(
             batch_requests.batch_id,

@@ -108,7 +108,7 @@ def batch_costs(
         files = report_costs(
             outcome,
             budget_date=budget_hold.hold.budget_date,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             services=services,
         )
         finish_batch(outcome, services=services)

@@ -201,3 +201,12 @@ def _first_instant(low: datetime, day: date, time_zone: ZoneInfo) -> datetime:
         else:
             high = middle
     return high.replace(microsecond=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvariantCheck:
+    """One invariant: its name, what it says, and the rows that break it."""
+
+    name: str
+    sentence: str
+    violations: tuple[str, ...]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from assetgen_pipeline.domain.errors import AssetgenError
@@ -182,3 +183,14 @@ def plan_shards(
         shard = home.setdefault(image.image_id, (len(rows) - 1) // shard_rows)
         shards.setdefault(shard, []).append(image)
     return tuple(tuple(shards[index]) for index in sorted(shards))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedImage:
+    """What a generated image turned out to be, and its thumbnail."""
+
+    mime_type: str
+    width: int
+    height: int
+    thumbnail: bytes
+    """JPEG, 256 px on the long edge."""

@@ -69,4 +69,5 @@ class BatchRequests(Value):
 
     @property
     def images_requested(self) -> int:
+        """How many images all rows ask for."""
         return sum(request.variants for request in self.requests)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -165,3 +166,21 @@ def _distinct(
         else:
             used[reference.fingerprint] = reference
     return tuple(used.values()), tuple(dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedBytes:
+    """What a reference server sent, undecoded."""
+
+    data: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedReference:
+    """A reference re-encoded without metadata, 2,048 px at most on the long edge."""
+
+    data: bytes
+    mime_type: str
+    width: int
+    height: int

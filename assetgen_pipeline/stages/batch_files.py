@@ -25,18 +25,23 @@ def read_artifact(
     return kind.model_validate_json(data)
 
 
-def outcome_now(batch_id: str, *, store: ObjectStore, ledger: Ledger) -> BatchOutcome | None:
-    """What became of every row up to now, `None` where the file was never read."""
+def booked_outcome(batch_id: str, *, store: ObjectStore, ledger: Ledger) -> BatchOutcome | None:
+    """What the ledger says of every row up to now, `None` where the file was never read."""
     batch = read_artifact(batch_id, "batch_requests", BatchRequests, store=store)
     if batch is None:
         return None
     decision = read_artifact(batch_id, "reference_images", ReferenceDecision, store=store)
-    outcome = batch_outcome(batch, decision, ledger.attempts(batch_id))
+    return batch_outcome(batch, decision, ledger.attempts(batch_id))
+
+
+def outcome_now(batch_id: str, *, store: ObjectStore, ledger: Ledger) -> BatchOutcome | None:
+    """The booked outcome, explained by the problem that `status.json` names, if any."""
+    outcome = booked_outcome(batch_id, store=store, ledger=ledger)
     try:
         problem = read_status(batch_id, store=store).problem
     except BatchNotFound:
         problem = None
-    return explained(outcome, problem)
+    return explained(outcome, problem) if outcome is not None else None
 
 
 def explained(outcome: BatchOutcome, problem: Mapping[str, object] | None) -> BatchOutcome:

@@ -19,7 +19,7 @@ from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.outcome import BatchOutcome, batch_outcome
 from assetgen_pipeline.domain.problems import problem_document
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, is_terminal
-from assetgen_pipeline.stages.batch_files import explained, outcome_now
+from assetgen_pipeline.stages.batch_files import booked_outcome, explained
 from assetgen_pipeline.stages.batch_status import progress_of, read_status, write_status
 from assetgen_pipeline.stages.deliver_images import deliver_images
 from assetgen_pipeline.stages.image_receipts import book_receipts
@@ -84,7 +84,7 @@ def close_batch(batch_id: str, error: Exception, *, run_id: str, services: Servi
         status = None
     if status is not None and is_terminal(status.state) and status.run_id == run_id:
         return status
-    outcome = outcome_now(batch_id, store=services.store, ledger=services.ledger)
+    outcome = booked_outcome(batch_id, store=services.store, ledger=services.ledger)
     if outcome is not None:
         outcome = explained(outcome, _problem(error))
         publish_results(outcome, run_id=run_id, services=services)

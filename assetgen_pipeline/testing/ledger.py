@@ -9,6 +9,7 @@ from assetgen_pipeline.domain.budget import (
     AttemptToken,
     BudgetDay,
     Hold,
+    InvariantCheck,
     StoredImage,
     day_bounds,
 )
@@ -16,7 +17,7 @@ from assetgen_pipeline.domain.errors import (
     IdempotencyConflict,
 )
 from assetgen_pipeline.domain.money import ZERO, Money
-from assetgen_pipeline.ports import InvariantCheck, Ledger
+from assetgen_pipeline.ports import Ledger
 from assetgen_pipeline.testing.ledger_books import Day, MemoryBooks
 
 

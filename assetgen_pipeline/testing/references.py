@@ -5,14 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from assetgen_pipeline.domain.errors import ReferenceUnfetched
-from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
-from assetgen_pipeline.ports import (
-    DecodedReference,
-    FetchedBytes,
-    ImageCodec,
-    InspectedImage,
-    ReferenceFetcher,
-)
+from assetgen_pipeline.domain.generation import ErrorKind, InspectedImage, ProviderError
+from assetgen_pipeline.domain.references import DecodedReference, FetchedBytes
+from assetgen_pipeline.ports import ImageCodec, ReferenceFetcher
 
 Answer = bytes | Exception
 

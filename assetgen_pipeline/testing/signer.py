@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+from assetgen_pipeline.domain.delivery import SignedUrl
 from assetgen_pipeline.domain.errors import StorageUnavailable
-from assetgen_pipeline.ports import SignedUrl, UrlSigner
+from assetgen_pipeline.ports import UrlSigner
 
 _LIMIT = timedelta(days=7)
 

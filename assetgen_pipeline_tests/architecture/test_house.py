@@ -9,7 +9,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "assetgen_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-NAMED_AFTER_NOTHING = {"utils", "util", "helpers", "common", "core", "base", "misc", "manager", "constants", "types"}
+NAMED_AFTER_NOTHING = {
+    "utils",
+    "util",
+    "helpers",
+    "common",
+    "core",
+    "base",
+    "misc",
+    "manager",
+    "constants",
+    "types",
+}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -29,7 +29,9 @@ EVERY_ASSET = {
     "signed_urls",
     "batch_costs",
 }
-TWO_ROWS = a_csv(["S1", "a kitchen", 2], ["S2", "a harbour", 1], header=["scene_id", "prompt", "variants"])
+TWO_ROWS = a_csv(
+    ["S1", "a kitchen", 2], ["S2", "a harbour", 1], header=["scene_id", "prompt", "variants"]
+)
 RESULT_FILES = (FOLDER.results, FOLDER.failed, FOLDER.manifest, FOLDER.contact_sheet)
 
 
@@ -351,7 +353,9 @@ def test_rows_in_many_shards_and_urls_in_many_chunks_come_together_again(instanc
 def test_a_second_run_keeps_the_first_runs_reference_decision(instance):
     url = "https://93.184.216.34/gone.png"
     deployment = FakeDeployment(instance, provider=CrashesOn("S1/1"))
-    deployment.upload(a_csv(["S1", "a kitchen", url], header=["scene_id", "prompt", "reference_urls"]))
+    deployment.upload(
+        a_csv(["S1", "a kitchen", url], header=["scene_id", "prompt", "reference_urls"])
+    )
     deployment.run()
     asked_first = list(deployment.fetcher.urls)
     assert set(asked_first) == {url}

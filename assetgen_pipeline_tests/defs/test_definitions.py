@@ -153,7 +153,9 @@ def test_no_io_manager_pickles(repository):
     managers = [r for r in all_resources(repository) if isinstance(r, dg.IOManagerDefinition)]
 
     assert managers
-    assert [type(r).__name__ for r in all_resources(repository) if "ickle" in type(r).__name__] == []
+    assert [
+        type(r).__name__ for r in all_resources(repository) if "ickle" in type(r).__name__
+    ] == []
     assert set(repository.get_top_level_resources()) == {
         "object_store",
         "ledger",
@@ -180,7 +182,9 @@ def test_workspace_and_project_files_name_the_module_that_exists():
     assert location["python_module"]["location_name"] == "assetgen_pipeline"
     assert project["dagster"]["module_name"] == "assetgen_pipeline.definitions"
     assert project["dagster"]["code_location_name"] == "assetgen_pipeline"
-    assert project["dg"]["project"]["code_location_target_module"] == "assetgen_pipeline.definitions"
+    assert (
+        project["dg"]["project"]["code_location_target_module"] == "assetgen_pipeline.definitions"
+    )
 
 
 def test_the_instance_file_is_one_that_dagster_accepts(tmp_path):

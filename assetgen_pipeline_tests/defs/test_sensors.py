@@ -148,7 +148,9 @@ def test_a_live_run_is_waited_for_however_long_it_takes(deployment):
     assert tick(deployment, first.cursor).run_requests == []
 
 
-def test_a_drop_whose_runs_die_unclaimed_is_asked_for_three_times_and_then_reported_once(deployment):
+def test_a_drop_whose_runs_die_unclaimed_is_asked_for_three_times_and_then_reported_once(
+    deployment,
+):
     deployment.drop("inbox/studio/a.csv")
     cursor, keys = None, []
     for _attempt in range(3):
@@ -184,7 +186,12 @@ def test_a_file_dropped_again_under_its_name_is_another_batch(deployment):
 
 
 def test_stray_files_are_left_alone_and_reported_once(deployment):
-    strays = ["inbox/readme.csv", "inbox/studio/notes.txt", "inbox/studio/deep/er/x.csv", "inbox/BAD/x.csv"]
+    strays = [
+        "inbox/readme.csv",
+        "inbox/studio/notes.txt",
+        "inbox/studio/deep/er/x.csv",
+        "inbox/BAD/x.csv",
+    ]
     for name in strays:
         deployment.drop(name)
 

@@ -22,7 +22,7 @@ def changed(worker, **parts):
 
 @pytest.fixture
 def child():
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # noqa: S607
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     yield process
     process.kill()
     process.stdin.close()
@@ -69,6 +69,8 @@ def test_a_resource_signs_its_run_with_this_process(instance):
     opened = []
 
     class Signing(dg.ConfigurableResource):
+        name: str = "signing"
+
         def setup_for_execution(self, context):
             stamp_worker(context)
             opened.append(context.run.run_id)
@@ -94,15 +96,13 @@ def test_opening_a_resource_outside_a_run_signs_nothing(instance):
 
 
 def test_a_started_run_of_a_live_worker_is_live(instance):
-    run = add_run(
-        instance, status=dg.DagsterRunStatus.STARTED, assetgen__worker=worker_identity()
-    )
+    run = add_run(instance, status=dg.DagsterRunStatus.STARTED, assetgen__worker=worker_identity())
 
     assert run_is_live(instance, run.run_id)
 
 
-def test_a_queued_run_that_no_worker_signed_yet_is_live(instance):
-    run = add_run(instance, status=dg.DagsterRunStatus.QUEUED)
+def test_a_run_that_no_worker_signed_yet_is_live(instance):
+    run = add_run(instance, status=dg.DagsterRunStatus.STARTING)
 
     assert run_is_live(instance, run.run_id)
 

@@ -103,11 +103,30 @@ def test_the_document_has_the_fields_of_the_contract_in_their_order():
 
     document = json.loads(bench.store.read(FOLDER.status))
 
-    assert (
-        list(document)
-        == ["batch_id", "owner", "state", "mode", "rows", "images", "estimate_usd", "reserved_usd", "spent_usd", "started_at", "updated_at", "finished_at", "run_id", "outbox", "problem"]
-    )
-    assert list(document["images"]) == ["requested", "delivered", "failed", "blocked", "not_attempted"]
+    assert list(document) == [
+        "batch_id",
+        "owner",
+        "state",
+        "mode",
+        "rows",
+        "images",
+        "estimate_usd",
+        "reserved_usd",
+        "spent_usd",
+        "started_at",
+        "updated_at",
+        "finished_at",
+        "run_id",
+        "outbox",
+        "problem",
+    ]
+    assert list(document["images"]) == [
+        "requested",
+        "delivered",
+        "failed",
+        "blocked",
+        "not_attempted",
+    ]
     assert bench.store.stat(FOLDER.status).content_type == "application/json"
 
 
