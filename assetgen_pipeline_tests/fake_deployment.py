@@ -145,7 +145,7 @@ def failures(result):
     return {
         event.step_key: event.step_failure_data.user_failure_data.description
         if event.step_failure_data.user_failure_data
-        else event.step_failure_data.error.message
+        else event.step_failure_data.error.to_string()
         for event in result.all_events
         if event.is_step_failure
     }

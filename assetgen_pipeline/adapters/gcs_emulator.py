@@ -58,7 +58,14 @@ def pooled(session: SessionT, *, connections: int) -> SessionT:
     adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
+    session.hooks["response"].append(_read_whole_error)
     return session
+
+
+def _read_whole_error(response: requests.Response, **_options: object) -> None:
+    # The vendor's downloads leave the body of an error unread, which costs the connection.
+    if not response.ok:
+        _ = response.content
 
 
 def fits_emulator(name: str) -> bool:

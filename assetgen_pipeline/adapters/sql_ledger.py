@@ -221,7 +221,8 @@ def open_sql_ledger(
         LedgerUnavailable: the database cannot be reached or read.
     """
     require_schema(url, lock_path=lock_path)
-    ledger = SqlLedger(
+    note_affected_sqlite(url)
+    return SqlLedger(
         url,
         clock=clock,
         time_zone=time_zone,
@@ -229,5 +230,3 @@ def open_sql_ledger(
         project_limit=project_limit,
         lock_path=lock_path,
     )
-    note_affected_sqlite()
-    return ledger

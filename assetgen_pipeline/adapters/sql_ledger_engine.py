@@ -178,8 +178,10 @@ def translated_errors() -> Iterator[None]:
         raise LedgerUnavailable(_UNREACHABLE) from error
 
 
-def note_affected_sqlite() -> None:
-    """Log when this Python's SQLite is a release with the WAL-reset defect."""
+def note_affected_sqlite(url: str) -> None:
+    """Log when the ledger is in SQLite, and in a release of it with the WAL-reset defect."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return
     if _AFFECTED_SQLITE[0] <= sqlite3.sqlite_version_info <= _AFFECTED_SQLITE[1]:
         _log.info("SQLite %s: ledger writes rely on the lock file", sqlite3.sqlite_version)
 

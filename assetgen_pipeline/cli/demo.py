@@ -57,7 +57,8 @@ def _show(stack: Stack, settings: Settings) -> bool:
         dropped = _drop_samples(store)
         click.echo(f"bucket   {wiring.emulator_endpoint(settings)}  (LOCAL FAKE BUCKET)")
         stack.ready()
-        click.echo(f"dagster  {stack.url}/asset-groups   (up after {after()})   logs {stack.logs}")
+        click.echo(f"dagster  {stack.graph_url}   (up after {after()})")
+        click.echo(f"logs     {stack.logs}")
         ended = _follow(dropped, store=store, stack=stack, after=after)
         folders = {batch_id: settings.home / "results" / batch_id for batch_id, _state in dropped}
         for batch_id, folder in folders.items():

@@ -38,6 +38,7 @@ class Stack:
         """Start both; `ready` waits for them."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.graph_url = f"{self.url}/locations/__repository__@{_MODULE}/asset-groups/batches"
         self.logs = settings.home / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self._settings = settings
@@ -161,7 +162,7 @@ def up(port: int | None) -> int:
         with stop_signals(), running_stack(settings, port=port) as stack:
             stack.ready()
             click.echo(f"bucket   {settings.bucket}  ({wiring.bucket_kind(settings)})")
-            click.echo(f"dagster  {stack.url}/asset-groups")
+            click.echo(f"dagster  {stack.graph_url}")
             click.echo(f"logs     {stack.logs}")
             click.echo(
                 "submit   assetgen submit FILE --owner NAME --watch      Ctrl-C stops it all"

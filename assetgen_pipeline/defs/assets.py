@@ -30,7 +30,7 @@ OWNERS = ["team:data-platform"]
 inbox_csv = dg.AssetSpec(
     "inbox_csv",
     description="A CSV of prompts that the data team dropped in `inbox/<owner>/`.",
-    group_name="intake",
+    group_name="batches",
     kinds={"gcs", "csv"},
     owners=OWNERS,
 )
@@ -39,7 +39,7 @@ inbox_csv = dg.AssetSpec(
 @dg.asset(
     partitions_def=batches,
     deps=[inbox_csv],
-    group_name="intake",
+    group_name="batches",
     kinds={"gcs", "csv"},
     owners=OWNERS,
     output_required=False,
@@ -92,7 +92,7 @@ def batch_requests(
 
 @dg.asset(
     partitions_def=batches,
-    group_name="spend",
+    group_name="batches",
     kinds={"sqlalchemy"},
     owners=OWNERS,
     output_required=False,

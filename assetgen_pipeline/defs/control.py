@@ -16,6 +16,7 @@ from assetgen_pipeline.defs.build import build_definitions
 from assetgen_pipeline.defs.closing import RunFailed, close_run, death, end_dead_run, sweep
 from assetgen_pipeline.defs.partitions import batches
 from assetgen_pipeline.defs.runs import PARTITION_TAG, run_is_live
+from assetgen_pipeline.domain.errors import AssetgenError
 from assetgen_pipeline.domain.status import is_terminal
 from assetgen_pipeline.settings import Settings, adopt_dagster_home
 from assetgen_pipeline.stages.batch_status import read_status
@@ -69,8 +70,18 @@ def execute_batch(batch_id: str, settings: Settings) -> bool:
             if run is None:
                 raise AssertionError("unreachable")
             with wiring.open_all(settings) as services:
-                close_run(run, RunFailed("a step of the run failed"), services=services)
+                close_run(run, _why_failed(result), services=services)
     return result.success
+
+
+def _why_failed(result: dg.ExecuteInProcessResult) -> AssetgenError:
+    """What ended a failed run: TERM from the command that watches it, or a step."""
+    for event in result.all_events:
+        if event.is_run_failure:
+            reason = event.job_failure_data.failure_reason
+            if reason is not None and reason.name == "UNEXPECTED_TERMINATION":
+                return death(cancelled=True)
+    return RunFailed("a step of the run failed")
 
 
 def end_killed(batch_id: str, settings: Settings, *, cancelled: bool) -> None:

@@ -127,7 +127,7 @@ def merge_references(
 
 @dg.graph_asset(
     partitions_def=batches,
-    group_name="generation",
+    group_name="batches",
     kinds={"gcs"},
     owners=OWNERS,
     description="Each row's reference images: fetched, re-encoded, merged with its pack's.",
@@ -196,7 +196,7 @@ def collect_shards(context: dg.OpExecutionContext, shards: list[ShardReport]) ->
 
 @dg.graph_asset(
     partitions_def=batches,
-    group_name="generation",
+    group_name="batches",
     kinds={"gcs", "pillow"},
     owners=OWNERS,
     description="The images, one attempt at a time in the ledger, stored under their content address.",

@@ -44,7 +44,7 @@ def _outcome(batch_id: str, services: Services) -> BatchOutcome:
     return outcome
 
 
-@dg.asset(partitions_def=batches, group_name="delivery", kinds={"gcs", "html"}, owners=OWNERS)
+@dg.asset(partitions_def=batches, group_name="batches", kinds={"gcs", "html"}, owners=OWNERS)
 def delivered_images(
     context: dg.AssetExecutionContext,
     generated_images: GenerationReport,
@@ -67,7 +67,7 @@ def delivered_images(
     )
 
 
-@dg.asset(partitions_def=batches, group_name="delivery", kinds={"gcs", "csv"}, owners=OWNERS)
+@dg.asset(partitions_def=batches, group_name="batches", kinds={"gcs", "csv"}, owners=OWNERS)
 def signed_urls(
     context: dg.AssetExecutionContext,
     delivered_images: DeliveredFiles,
@@ -89,7 +89,7 @@ def signed_urls(
 
 @dg.asset(
     partitions_def=batches,
-    group_name="spend",
+    group_name="batches",
     kinds={"parquet"},
     owners=OWNERS,
 )

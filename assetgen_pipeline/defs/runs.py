@@ -25,7 +25,12 @@ def inbox_object_of(run: dg.DagsterRun) -> InboxObject | None:
 def run_is_live(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether a run may still be working."""
     run = instance.get_run_by_id(run_id)
-    if run is None or run.is_finished:
+    return run is not None and may_be_working(run)
+
+
+def may_be_working(run: dg.DagsterRun) -> bool:
+    """Whether a run, as it was just read, is not over and its worker not known to be gone."""
+    if run.is_finished:
         return False
     worker = run.tags.get(WORKER_TAG)
     return worker is None or not is_gone(worker)

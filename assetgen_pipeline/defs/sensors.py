@@ -11,7 +11,7 @@ from assetgen_pipeline.defs.assets import owner_tags
 from assetgen_pipeline.defs.closing import RunFailed, close_run, sweep
 from assetgen_pipeline.defs.jobs import generate_batch
 from assetgen_pipeline.defs.partitions import batches
-from assetgen_pipeline.defs.runs import INBOX_GENERATION_TAG, INBOX_OBJECT_TAG, run_is_live
+from assetgen_pipeline.defs.runs import INBOX_GENERATION_TAG, INBOX_OBJECT_TAG, may_be_working
 from assetgen_pipeline.domain.bucket_layout import INBOX
 from assetgen_pipeline.domain.errors import BatchCancelled
 from assetgen_pipeline.domain.inbox import (
@@ -28,6 +28,7 @@ from assetgen_pipeline.stages.services import Services
 # Dagster's sensor loop looks every 5 s at the soonest.
 _EVERY_S = 5
 _RUN_KEY_TAG = "dagster/run_key"
+_KEYS_PER_QUERY = 500
 
 
 @dg.sensor(
@@ -84,17 +85,21 @@ def _request(run: RunPlan) -> dg.RunRequest:
 
 
 def _run_states(instance: dg.DagsterInstance, cursor: TickCursor) -> dict[str, RunState]:
+    """The state of the newest run of each pending key; keys without a run are left out."""
+    keys = [run_key(p.name, p.generation, p.attempt) for p in cursor.pending]
     states: dict[str, RunState] = {}
-    for pending in cursor.pending:
-        key = run_key(pending.name, pending.generation, pending.attempt)
-        runs = instance.get_runs(filters=dg.RunsFilter(tags={_RUN_KEY_TAG: key}), limit=1)
-        if not runs:
-            states[key] = "unknown"
-        elif run_is_live(instance, runs[0].run_id):
-            states[key] = "live"
-        else:
-            states[key] = "done" if runs[0].is_success else "failed"
+    # A query for many at once: a backlog of thousands must not take a tick's 60 seconds.
+    for first in range(0, len(keys), _KEYS_PER_QUERY):
+        wanted = {_RUN_KEY_TAG: keys[first : first + _KEYS_PER_QUERY]}
+        for run in reversed(instance.get_runs(filters=dg.RunsFilter(tags=wanted))):
+            states[run.tags[_RUN_KEY_TAG]] = _run_state(run)
     return states
+
+
+def _run_state(run: dg.DagsterRun) -> RunState:
+    if may_be_working(run):
+        return "live"
+    return "done" if run.is_success else "failed"
 
 
 @dg.sensor(

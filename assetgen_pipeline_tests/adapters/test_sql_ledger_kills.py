@@ -14,6 +14,7 @@ from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline_tests.ledger_helpers import broken, open_real, paid
 from assetgen_pipeline_tests.postgres_cluster import require_cluster
 
+pytestmark = pytest.mark.timeout(300)
 BATCHES = ["b0", "b1", "b2"]
 VICTIM = Path(__file__).with_name("ledger_victim.py")
 POINTS = [
@@ -74,7 +75,7 @@ def test_no_charge_is_lost_when_killed(url, tmp_path, point):
     truth = tmp_path / "charges"
     ledger = open_real(url, 100_000)
     command = [sys.executable, VICTIM, url, truth, point]
-    killed = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    killed = subprocess.run(command, capture_output=True, timeout=200, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     charges = _truth(truth)
     assert len(charges) >= 3

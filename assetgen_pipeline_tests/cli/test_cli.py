@@ -411,7 +411,7 @@ def test_a_budget_that_is_set_is_shown(assetgen):
     assert after.document["limit_usd"] == after.document["headroom_usd"] == "25.500000"
 
 
-@pytest.mark.parametrize("amount", ["lots", "-1", "NaN", "0.0000001", "1e400"])
+@pytest.mark.parametrize("amount", ["lots", "-1", "NaN", "1e400"])
 def test_a_budget_that_is_no_amount_is_a_usage_error_and_changes_nothing(assetgen, amount):
     answer = assetgen("budget", "set", "dave", f"--daily-usd={amount}")
 
@@ -438,6 +438,7 @@ def test_ledger_verify_ends_with_1_where_an_invariant_is_broken(assetgen, home):
     assetgen("budget", "set", "mallory", "--daily-usd", "1")
     books = sqlite3.connect(home / "ledger.db")
     try:
+        books.execute("pragma ignore_check_constraints = on")
         tables = {
             row[0] for row in books.execute("select name from sqlite_master where type='table'")
         }

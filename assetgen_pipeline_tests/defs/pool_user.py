@@ -1,6 +1,6 @@
 """One of two processes that race for a pool: `pool_user.py INSTANCE_HOME TIMES_FILE MEET_DIR`.
 
-Runs a graph asset with three mapped ops in the pool `generation`, and writes when each
+Runs a graph asset with two mapped ops in the pool `generation`, and writes when each
 began and ended.
 """
 
@@ -32,14 +32,14 @@ def meet():
 
 @dg.op(out=dg.DynamicOut(int))
 def plan():
-    for index in range(3):
+    for index in range(2):
         yield dg.DynamicOutput(index, mapping_key=str(index))
 
 
 @dg.op(pool="generation")
 def work(index: int) -> int:
     note("begin")
-    threading.Event().wait(0.3)
+    threading.Event().wait(1.0)
     note("end")
     return index
 

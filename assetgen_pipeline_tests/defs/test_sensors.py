@@ -312,3 +312,29 @@ def test_the_dead_run_sensor_ends_a_run_whose_worker_is_gone_and_says_so(deploym
 
     assert look() == f"ended {dead.run_id}"
     assert look() == "no dead run"
+
+
+def test_a_backlog_that_no_run_has_claimed_costs_a_tick_few_queries(deployment, monkeypatch):
+    deployment.choose(max_runs_per_tick=1000)
+    for n in range(1000):
+        deployment.drop(f"inbox/owner{n % 7}/file{n:04}.csv")
+    first = tick(deployment)
+    for request in first.run_requests[:3]:
+        add_run(
+            deployment.instance,
+            status=dg.DagsterRunStatus.FAILURE,
+            dagster__run_key=request.run_key,
+        )
+    queries, get_runs = [], deployment.instance.get_runs
+
+    def counted(**options):
+        queries.append(options)
+        return get_runs(**options)
+
+    monkeypatch.setattr(deployment.instance, "get_runs", counted)
+
+    second = tick(deployment, first.cursor)
+
+    assert len(first.run_requests) == 1000
+    assert sorted(names(second)) == sorted(names(first)[:3])
+    assert len(queries) <= 5
