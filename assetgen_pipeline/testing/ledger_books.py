@@ -11,6 +11,7 @@ from assetgen_pipeline.domain.budget import (
     AttemptRequest,
     AttemptState,
     Hold,
+    InvariantCheck,
     budget_date_at,
     day_bounds,
 )
@@ -21,10 +22,15 @@ from assetgen_pipeline.domain.errors import (
     LedgerError,
 )
 from assetgen_pipeline.domain.money import MAX_MICROS, Money
-from assetgen_pipeline.ports import Clock, InvariantCheck
+from assetgen_pipeline.ports import Clock
 
 _PROJECT = "project"
 _PROJECT_KEY = "\0project"  # no owner has this name
+_SENTENCES = {
+    "I1": "No day holds and has spent more than its limit and its recorded overrun.",
+    "I2": "A day's held amount is what its holds have neither drawn nor released.",
+    "I3": "A day's settled amount is the cost of its captured and assumed attempts.",
+}
 _RUN_ENDED = "the run ended before the outcome was known"
 
 
@@ -280,30 +286,19 @@ class MemoryBooks:
 
     def checks(self) -> list[InvariantCheck]:
         """Compare every day with its limit, its holds and its attempts."""
-        rules = (
-            ("I1", "No day holds and has spent more than its limit and its recorded overrun."),
-            ("I2", "A day's held amount is what its holds have neither drawn nor released."),
-            ("I3", "A day's settled amount is the cost of its captured and assumed attempts."),
-        )
-        broken: dict[str, list[str]] = {name: [] for name, _ in rules}
+        broken: dict[str, list[str]] = {name: [] for name in _SENTENCES}
         for (owner, day), row in self._days.items():
-            holds = [
-                held
-                for held in self._holds.values()
-                if held.value.budget_date == day and owner in (held.value.owner, _PROJECT_KEY)
-            ]
-            left = sum(held.value.amount.micros - held.drawn - held.released for held in holds)
-            ids = (attempt_id for held in holds for attempt_id in held.attempts)
-            costs = (self._attempts[attempt_id].cost for attempt_id in ids)
-            spent = sum(cost.micros for cost in costs if cost is not None)
-            sound = {
-                "I1": row.held + row.settled <= row.limit + row.overrun,
-                "I2": row.held == left,
-                "I3": row.settled == spent,
-            }
-            for name, holds_true in sound.items():
-                broken[name] += [] if holds_true else [f"{owner} {day}"]
+            left = spent = 0
+            for held in self._holds.values():
+                if held.value.budget_date == day and owner in (held.value.owner, _PROJECT_KEY):
+                    left += held.value.amount.micros - held.drawn - held.released
+                    costs = (self._attempts[name].cost for name in held.attempts)
+                    spent += sum(cost.micros for cost in costs if cost is not None)
+            within = row.held + row.settled <= row.limit + row.overrun
+            sound = {"I1": within, "I2": row.held == left, "I3": row.settled == spent}
+            for name in (name for name, holds_true in sound.items() if not holds_true):
+                broken[name].append(f"{owner} {day}")
         return [
             InvariantCheck(name=name, sentence=sentence, violations=tuple(broken[name]))
-            for name, sentence in rules
+            for name, sentence in _SENTENCES.items()
         ]
