@@ -24,7 +24,6 @@ from assetgen_pipeline.domain.errors import (
 from assetgen_pipeline.domain.money import MAX_MICROS, Money
 from assetgen_pipeline.ports import Clock
 
-_PROJECT = "project"
 _PROJECT_KEY = "\0project"  # no owner has this name
 _SENTENCES = {
     "I1": "No day holds and has spent more than its limit and its recorded overrun.",
@@ -149,7 +148,7 @@ class MemoryBooks:
                     headroom=Money(max(0, row.limit - row.held - row.settled)),
                     limit=Money(row.limit),
                     resets_at=day_bounds(hold.budget_date, self._zone)[1],
-                    scope=_PROJECT if name == _PROJECT_KEY else f"owner:{name}",
+                    scope="project" if name == _PROJECT_KEY else f"owner:{name}",
                 )
         for row in self.days_of(hold):
             row.held += micros
@@ -176,11 +175,8 @@ class MemoryBooks:
 
     def of_item(self, batch_id: str, item_key: str) -> list[AttemptRecord]:
         """All attempts of one item, oldest first."""
-        return [
-            one
-            for one in self._attempts.values()
-            if (one.batch_id, one.item_key) == (batch_id, item_key)
-        ]
+        wanted = (batch_id, item_key)
+        return [one for one in self._attempts.values() if (one.batch_id, one.item_key) == wanted]
 
     def add(self, held: Held, request: AttemptRequest) -> AttemptRecord:
         """Record an item's next attempt as an intent."""
@@ -298,7 +294,5 @@ class MemoryBooks:
             sound = {"I1": within, "I2": row.held == left, "I3": row.settled == spent}
             for name in (name for name, holds_true in sound.items() if not holds_true):
                 broken[name].append(f"{owner} {day}")
-        return [
-            InvariantCheck(name=name, sentence=sentence, violations=tuple(broken[name]))
-            for name, sentence in _SENTENCES.items()
-        ]
+        found = ((name, text, tuple(broken[name])) for name, text in _SENTENCES.items())
+        return [InvariantCheck(name=n, sentence=text, violations=rows) for n, text, rows in found]

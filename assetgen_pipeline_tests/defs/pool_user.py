@@ -1,11 +1,11 @@
-"""One of two processes that race for a pool: `pool_user.py INSTANCE_HOME TIMES_FILE MEET_DIR`.
+"""One of two processes that want a pool: `pool_user.py INSTANCE_HOME TIMES_FILE [AFTER_FILE]`.
 
-Runs a graph asset with two mapped ops in the pool `generation`, and writes when each
-began and ended.
+Runs a graph asset with a mapped op in the pool `generation`, and writes when it began and
+ended. With `AFTER_FILE` it waits until the process that writes there holds the slot;
+without, it keeps the slot until another run stands in the queue for it.
 """
 
 import json
-import os
 import sys
 import threading
 import time
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import dagster as dg
 
-TIMES, MEET = Path(sys.argv[2]), Path(sys.argv[3])
+TIMES = Path(sys.argv[2])
+AFTER = Path(sys.argv[3]) if len(sys.argv) > 3 else None
 DEADLINE_S = 60
 
 
@@ -22,24 +23,27 @@ def note(what):
         lines.write(json.dumps({"what": what, "at": time.monotonic()}) + "\n")
 
 
-def meet():
-    """Wait until both processes have loaded, so that they truly compete."""
-    (MEET / str(os.getpid())).touch()
+def wait_until(look):
     deadline = time.monotonic() + DEADLINE_S
-    while len(list(MEET.iterdir())) < 2 and time.monotonic() < deadline:
-        threading.Event().wait(0.02)
+    while not look() and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+
+
+def somebody_is_waiting(instance):
+    return instance.event_log_storage.get_concurrency_info("generation").pending_step_count > 0
 
 
 @dg.op(out=dg.DynamicOut(int))
 def plan():
-    for index in range(2):
-        yield dg.DynamicOutput(index, mapping_key=str(index))
+    yield dg.DynamicOutput(0, mapping_key="0")
 
 
 @dg.op(pool="generation")
-def work(index: int) -> int:
+def work(context: dg.OpExecutionContext, index: int) -> int:
     note("begin")
-    threading.Event().wait(1.0)
+    if AFTER is None:
+        wait_until(lambda: somebody_is_waiting(context.instance))
+    threading.Event().wait(0.3)
     note("end")
     return index
 
@@ -59,8 +63,7 @@ if __name__ == "__main__":
         job = dg.Definitions(
             assets=[images], jobs=[dg.define_asset_job("generate", [images])]
         ).resolve_job_def("generate")
-        meet()
-        note("run begin")
+        if AFTER is not None:
+            wait_until(lambda: AFTER.exists() and "begin" in AFTER.read_text("utf-8"))
         result = job.execute_in_process(instance=instance)
-        note("run end")
     sys.exit(0 if result.success else 1)

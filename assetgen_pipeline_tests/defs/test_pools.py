@@ -1,16 +1,19 @@
-"""The hard limits rest on this: a pool holds for ops inside graph assets, across processes."""
+"""The limits across runs rest on this: a pool holds for ops inside graph assets, across processes.
+
+What this does not show: on SQLite, Dagster picks a free slot and takes it in two statements,
+so two processes that ask within the same milliseconds can both get the last slot.
+"""
 
 import json
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 100
+DEADLINE_S = 150
 
 
 @pytest.fixture
@@ -23,36 +26,32 @@ def users():
 
 
 @pytest.mark.slow
-def test_a_pool_of_one_holds_across_two_processes_for_the_ops_of_a_graph_asset(tmp_path, users):
-    home, meet = tmp_path / "home", tmp_path / "meet"
+@pytest.mark.timeout(300)
+def test_an_op_of_a_graph_asset_waits_for_the_slot_that_another_process_holds(tmp_path, users):
+    home = tmp_path / "home"
     home.mkdir()
-    meet.mkdir()
     (home / "dagster.yaml").write_bytes((ROOT / "dagster.yaml").read_bytes())
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.event_log_storage.set_concurrency_slots("generation", 1)
-    files = [tmp_path / f"times{n}" for n in range(2)]
-    script = Path(__file__).with_name("pool_user.py")
-    for times in files:
-        command = [sys.executable, "-W", "ignore", str(script), str(home), str(times), str(meet)]
+    first, second = tmp_path / "first", tmp_path / "second"
+    script = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("pool_user.py"))]
+    for files in ([first], [second, first]):
         users.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [*script, str(home), *map(str, files)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         )
 
     assert [process.wait(timeout=DEADLINE_S) for process in users] == [0, 0]
 
-    notes = [
-        [json.loads(line) for line in times.read_text("utf-8").splitlines()] for times in files
-    ]
-    runs = [(lines[0]["at"], lines[-1]["at"]) for lines in notes]
-    spans = sorted(
-        (begin["at"], end["at"])
-        for lines in notes
-        for begin, end in zip(
-            [one for one in lines if one["what"] == "begin"],
-            [one for one in lines if one["what"] == "end"],
-            strict=True,
-        )
+    holder, waiter = (
+        {
+            note["what"]: note["at"]
+            for note in map(json.loads, times.read_text("utf-8").splitlines())
+        }
+        for times in (first, second)
     )
-    assert len(spans) == 4
-    assert max(begin for begin, _end in runs) < min(end for _begin, end in runs)
-    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+    assert holder.keys() == waiter.keys() == {"begin", "end"}
+    assert holder["end"] <= waiter["begin"]
