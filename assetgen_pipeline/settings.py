@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assetgen_pipeline.domain.bucket_layout import checked_owner
-from assetgen_pipeline.domain.errors import AssetgenError
+from assetgen_pipeline.domain.errors import AssetgenError, OwnerInvalid
 
 PREFIX = "ASSETGEN_"
 MAX_URL_TTL = timedelta(days=7)
@@ -167,7 +167,11 @@ class Settings(BaseSettings):
     @classmethod
     def _read_owners(cls, value: object) -> object:
         if isinstance(value, str):
-            return frozenset(checked_owner(p.strip()) for p in value.split(",") if p.strip())
+            try:
+                return frozenset(checked_owner(p.strip()) for p in value.split(",") if p.strip())
+            except OwnerInvalid as error:
+                # What pydantic turns into a complaint that names the variable.
+                raise ValueError(str(error)) from error
         return value
 
     @field_validator("home")
@@ -212,8 +216,6 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - fields of sev
     except ValidationError as error:
         lines = [_complaint(details) for details in error.errors(include_input=False)]
         raise SettingsInvalid("; ".join(lines)) from None
-    except AssetgenError as error:
-        raise SettingsInvalid(str(error)) from error
 
 
 def _complaint(details: Mapping[str, Any]) -> str:

@@ -103,3 +103,11 @@ def test_a_stored_image_describes_its_bytes():
     )
     assert (image.size_bytes, image.width, image.height) == (3, 2, 3)
     assert image.sha256.startswith("ba7816bf")
+
+
+def test_a_midnight_off_the_quarter_hours_is_found_to_the_second():
+    # Liberia kept 44 minutes and 30 seconds behind Greenwich until 1972.
+    start, end = day_bounds(date(1970, 1, 2), ZoneInfo("Africa/Monrovia"))
+
+    assert start == datetime(1970, 1, 2, 0, 44, 30, tzinfo=UTC)
+    assert end == datetime(1970, 1, 3, 0, 44, 30, tzinfo=UTC)
