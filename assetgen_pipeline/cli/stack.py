@@ -19,7 +19,7 @@ from assetgen_pipeline.cli.running import Stopped, stop_signals
 from assetgen_pipeline.domain.errors import AssetgenError
 from assetgen_pipeline.settings import Settings, environment_for_children, load_settings
 
-_READY_S = 120.0
+_READY_S = 300.0
 _STOP_S = 15.0
 _PR_SET_PDEATHSIG = 1
 _MODULE = "assetgen_pipeline.definitions"
@@ -66,7 +66,7 @@ class Stack:
         """Wait until the web server answers and the daemons have a heartbeat.
 
         Raises:
-            StackFailed: one of them ended, or took longer than two minutes.
+            StackFailed: one of them ended, or took longer than five minutes.
         """
         from assetgen_pipeline.defs import control
 

@@ -19,13 +19,13 @@ from assetgen_pipeline.settings import environment_for_children, load_settings
 from assetgen_pipeline.stages.batch_status import read_status, write_status
 from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROWS = 24
 BATCH = "ada.killed.00c0ffee"
 
 
-def wait_for(what, *, seconds=90):
+def wait_for(what, *, seconds=300):
     pause = threading.Event()
     for _ in range(int(seconds / 0.1)):
         if what():
@@ -80,7 +80,7 @@ def test_each_image_is_generated_once_although_the_worker_was_killed_amid_them(
         before = {a.item_key: a.attempt_id for a in captured()}
 
         with executing(settings) as child:
-            assert child.wait(timeout=200) == 0
+            assert child.wait(timeout=600) == 0
 
         after = captured()
         attempts = ledger.attempts(BATCH)

@@ -17,7 +17,7 @@ from assetgen_pipeline.domain.status import BatchState, is_terminal
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 DROPS = 20
 
@@ -32,7 +32,7 @@ def graphql(url, query):
         return json.load(response)["data"]
 
 
-def wait_for_end(batch_ids, *, store, stack, seconds=480):
+def wait_for_end(batch_ids, *, store, stack, seconds=1500):
     pause, ended = threading.Event(), {}
     for _ in range(seconds * 2):
         stack.check()
