@@ -32,12 +32,12 @@ from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
 _GRACE_S = 20.0
 
 
-class Stopped(Exception):
-    """A signal asked this command to end."""
+class Stopped(click.exceptions.Exit):
+    """A signal asked this command to end; the exit code is 128 and the signal's number."""
 
     def __init__(self, signum: int) -> None:
         """Remember which."""
-        super().__init__(signum)
+        super().__init__(128 + signum)
         self.signum = signum
 
 
