@@ -254,9 +254,11 @@ def test_the_data_team_s_sheet_is_accepted_as_it_is():
     assert len(second.cells) == 9
 
 
-SHARED = sorted((Path(__file__).parents[2] / "assetgen_pipeline" / "data" / "samples").glob("predecessor-*.csv"))
+PREDECESSORS = sorted(
+    (Path(__file__).parents[2] / "assetgen_pipeline" / "data" / "samples").glob("predecessor-*.csv")
+)
 
 
-@pytest.mark.skipif(not SHARED, reason="the sheets are on the build machine alone")
+@pytest.mark.skipif(not PREDECESSORS, reason="the sheets are on the build machine alone")
 def test_the_sheets_of_this_machine_are_accepted():
-    assert [len(parse(path.read_bytes()).requests) for path in SHARED] == [6, 3]
+    assert [len(parse(path.read_bytes()).requests) for path in PREDECESSORS] == [6, 3]
