@@ -27,9 +27,9 @@ from assetgen_pipeline.domain.status import BatchStatus
 from assetgen_pipeline.settings import environment_for_children, load_settings
 from assetgen_pipeline_tests.builders import a_csv
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SAMPLES = resources.files("assetgen_pipeline") / "data" / "samples"
-DEADLINE_S = 200
+DEADLINE_S = 600
 
 
 class Home:
