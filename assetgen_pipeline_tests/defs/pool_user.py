@@ -15,7 +15,7 @@ import dagster as dg
 
 TIMES = Path(sys.argv[2])
 AFTER = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-DEADLINE_S = 60
+DEADLINE_S = 300
 
 
 def note(what):
