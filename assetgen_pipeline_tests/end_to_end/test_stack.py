@@ -107,6 +107,12 @@ def test_drops_become_results_and_a_backlog_of_20_loses_and_doubles_none(tmp_pat
         assert {run["status"] for run in runs} == {"SUCCESS"}
     for name in ("dagster-webserver", "dagster-daemon"):
         assert (settings.home / "logs" / f"{name}.log").exists()
+    pause = threading.Event()
+    # A killed process needs a moment to go; one that stays fails the test.
+    for _ in range(120):
+        if not processes_of(settings.home):
+            break
+        pause.wait(0.5)
     assert processes_of(settings.home) == []
 
 
