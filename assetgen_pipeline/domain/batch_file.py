@@ -1,7 +1,7 @@
 """The batch file: a stranger's bytes in, valid requests or every problem of them out.
 
-What one of our columns may hold is in `request_row`; this module knows encoding, records,
-header and limits.
+What one of our columns may hold is in `request_row`, how bytes become text in `csv_encoding`;
+this module knows records, header and limits.
 """
 
 import csv
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assetgen_pipeline.domain.csv_cells import unescape_cell
+from assetgen_pipeline.domain.csv_encoding import decoded
 from assetgen_pipeline.domain.errors import BatchRejected, FileProblem
 from assetgen_pipeline.domain.image_request import ImageRequest
 from assetgen_pipeline.domain.reference_url import Network
@@ -28,8 +29,6 @@ _ALIASES = {
     "ref_pack_public_url": "reference_urls",
     "aspect": "aspect_ratio",
 }
-_BOM = b"\xef\xbb\xbf"
-_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _TOO_LONG = f"a record is too long, or a cell passes {MAX_CELL_CHARACTERS:,} characters"
 # csv.Error has no codes; these are parts of CPython's messages.
@@ -48,6 +47,8 @@ class CsvLimits:
     max_rows: int = 10_000
     max_columns: int = 64
     allowed_networks: tuple[Network, ...] = ()
+    own_endpoint: str = ""
+    """The emulator's address, where one stands in for Google."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +68,18 @@ def parse_batch_file(data: bytes, *, limits: CsvLimits, own_bucket: str, owner: 
         BatchRejected: with every problem found (the first 1,000 kept, all counted).
     """
     problems = _Problems()
-    records = _records(_decoded(data, limits), limits=limits, problems=problems)
+    check_size(len(data), limits)
+    records = _records(decoded(data), limits=limits, problems=problems)
     header = next(records, None)
     if header is None:
         problems.reject_if_any()
         raise _rejection(1, "csv-header", "the file is empty; it needs a header row")
     columns = _read_header(header, limits=limits, problems=problems)
     rules = ReferenceRules(
-        allowed_networks=limits.allowed_networks, own_bucket=own_bucket, owner=owner
+        allowed_networks=limits.allowed_networks,
+        own_bucket=own_bucket,
+        owner=owner,
+        own_endpoint=limits.own_endpoint,
     )
     rows = _Rows(header=header.cells, columns=columns, rules=rules, problems=problems)
     for record in records:
@@ -104,6 +109,17 @@ class _Problems:
             raise BatchRejected(self.kept, total=self.total)
 
 
+def check_size(size: int, limits: CsvLimits) -> None:
+    """Judge a file by its size, before anybody reads it into memory.
+
+    Raises:
+        BatchRejected: it is too large.
+    """
+    if size > limits.max_bytes:
+        detail = f"the file has {size:,} bytes; {limits.max_bytes:,} are allowed"
+        raise _rejection(1, "csv-too-large", detail)
+
+
 def _rejection(line: int, code: str, detail: str) -> BatchRejected:
     return BatchRejected([FileProblem(line, "", code, detail)])
 
@@ -112,23 +128,6 @@ def _rejection(line: int, code: str, detail: str) -> BatchRejected:
 class _Record:
     line: int
     cells: tuple[str, ...]
-
-
-def _decoded(data: bytes, limits: CsvLimits) -> str:
-    if len(data) > limits.max_bytes:
-        detail = f"the file has {len(data):,} bytes; {limits.max_bytes:,} are allowed"
-        raise _rejection(1, "csv-too-large", detail)
-    if data.startswith(_WIDE_BOMS) or b"\0" in data[:4]:
-        detail = 'byte 0: the file looks like UTF-16 or UTF-32; save it as "CSV UTF-8"'
-        raise _rejection(1, "csv-encoding", detail)
-    skipped = len(_BOM) if data.startswith(_BOM) else 0
-    try:
-        return data[skipped:].decode()
-    except UnicodeDecodeError as error:
-        offset = error.start + skipped
-        detail = f'byte {offset:,} (0x{data[offset]:02X}) is not UTF-8; save it as "CSV UTF-8"'
-        line = data.count(b"\n", 0, offset) + 1
-        raise _rejection(line, "csv-encoding", detail) from error
 
 
 class _Lines:
@@ -181,7 +180,7 @@ def _records(text: str, *, limits: CsvLimits, problems: _Problems) -> Iterator[_
 
 
 def _read_header(header: _Record, *, limits: CsvLimits, problems: _Problems) -> dict[str, int]:
-    """Where our columns stand; rejects the file where the rows cannot be read at all."""
+    """Where our columns stand; rejects the file where it has none that a row must have."""
     columns: dict[str, int] = {}
     for index, name in enumerate(header.cells):
         known = normalized_column(name)
@@ -201,7 +200,8 @@ def _read_header(header: _Record, *, limits: CsvLimits, problems: _Problems) -> 
     if missing:
         detail = f"there is no column {' and no column '.join(missing)}"
         problems.add(header.line, "", "csv-header", _separator_hint(header) or detail)
-        problems.reject_if_any()
+        if len(missing) == len(_REQUIRED):
+            problems.reject_if_any()
     return {name: index for name, index in columns.items() if name in FIELDS}
 
 
@@ -248,34 +248,41 @@ class _Rows:
         if len(record.cells) > width:
             detail = f"the row has {len(record.cells)} cells; the header has {width}"
             self.problems.add(record.line, "", "csv-malformed", detail)
+            # Its cells have moved, so that no other rule can be judged; its name is taken.
+            if "scene_id" in self.columns:
+                self._note_scene(record.line, record.cells[self.columns["scene_id"]])
             return
         cells = record.cells + ("",) * (width - len(record.cells))
-        if self._all_clean(record.line, cells):
-            self._read_fields(record.line, cells)
+        self._read_fields(record.line, cells, unreadable=self._unreadable(record.line, cells))
 
-    def _all_clean(self, line: int, cells: Sequence[str]) -> bool:
-        before = self.problems.total
-        for name, cell in zip(self.header, cells, strict=True):
+    def _unreadable(self, line: int, cells: Sequence[str]) -> set[int]:
+        """The places of the cells that no rule of their column can be judged by."""
+        found = set()
+        for index, (name, cell) in enumerate(zip(self.header, cells, strict=True)):
             if len(cell) > MAX_CELL_CHARACTERS:
+                found.add(index)
                 detail = f"the cell passes {MAX_CELL_CHARACTERS:,} characters"
                 self.problems.add(line, self._shown(name), "row-invalid", detail)
             if _CONTROL.search(cell):
+                found.add(index)
                 detail = "the cell holds control characters"
                 self.problems.add(line, self._shown(name), "row-invalid", detail)
-        return self.problems.total == before
+        return found
 
-    def _read_fields(self, line: int, cells: tuple[str, ...]) -> None:
-        ours = {name: cells[index] for name, index in self.columns.items()}
-        self._note_scene(line, ours["scene_id"])
+    def _read_fields(self, line: int, cells: tuple[str, ...], *, unreadable: set[int]) -> None:
+        ours = {n: cells[index] for n, index in self.columns.items() if index not in unreadable}
+        self._note_scene(line, ours.get("scene_id", ""))
         try:
             values = read_row(ours, rules=self.rules)
         except RowInvalid as error:
-            for problem in error.problems:
+            # What could not be read, or has no column, is said already.
+            for problem in (found for found in error.problems if found.field in ours):
                 column = self._shown(self.header[self.columns[problem.field]])
                 self.problems.add(line, column, problem.code, problem.detail)
             return
-        request = {"row_number": len(self.lines), "line": line, "cells": cells, **values}
-        self.requests.append(ImageRequest.model_validate(request))
+        if not unreadable:
+            request = {"row_number": len(self.lines), "line": line, "cells": cells, **values}
+            self.requests.append(ImageRequest.model_validate(request))
 
     def _note_scene(self, line: int, scene_id: str) -> None:
         earlier = self.scenes.setdefault(scene_id, line)

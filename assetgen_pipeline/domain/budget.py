@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from assetgen_pipeline.domain.image_request import Value
@@ -24,6 +25,11 @@ class Hold(Value):
     amount: Money
     fence: int
     """Rises whenever another run takes the hold over; an older fence can send nothing."""
+    run_id: str = ""
+    """The run that holds it now."""
+    worker: str = ""
+    """The process of that run, as `host/boot id/pid/start time`; empty where not recorded."""
+    opened_at: datetime | None = None
 
 
 class AttemptState(StrEnum):
@@ -82,6 +88,10 @@ class AttemptRequest:
     lane: str
     run_id: str
     ceiling: Money
+    once: bool = False
+    """Refuse where the owner has this image, or another batch is having it made."""
+    further: bool = False
+    """An attempt at this item was paid in vain: cover for this one comes on top of the hold."""
 
 
 _MINT = object()
@@ -148,8 +158,16 @@ class AttemptRecord(Value):
     resolved_at: datetime | None
 
 
+class BookedImage(Value):
+    """A stored image that a captured attempt was paid for, or that served an item again."""
+
+    attempt_id: str
+    batch_id: str
+    object_name: str
+
+
 class BudgetDay(Value):
-    """An owner's day: the limit and what stands against it."""
+    """An owner's day, or the deployment's: the limit and what stands against it."""
 
     owner: str
     budget_date: date
@@ -166,11 +184,20 @@ class BudgetDay(Value):
         return Money(max(0, (self.limit - self.held - self.settled).micros))
 
 
+def limit_in_force(target: Money, *, present: Money, taken: int) -> Money:
+    """The limit of a day under way when `target` is set: never below what is taken already.
+
+    `taken` is held and settled together, in micros. An overrun stays above the limit.
+    """
+    return max(target, min(present, Money(taken)))
+
+
 def budget_date_at(now: datetime, time_zone: ZoneInfo) -> date:
     """The local date of an instant: the budget day that a reservation made then counts to."""
     return now.astimezone(time_zone).date()
 
 
+@lru_cache(maxsize=256)
 def day_bounds(day: date, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
     """First instant of `day` and of the next existing day, in UTC; half open.
 

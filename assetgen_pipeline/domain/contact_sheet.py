@@ -1,13 +1,15 @@
 """The contact sheet: one page that shows what became of a batch, readable offline.
 
-The page is made piece by piece, a row at a time, so that memory holds one row's
-thumbnails however large the batch is. One page serves about 1,000 images well; a reader's
-browser holds all of them, so far larger batches want several pages (not done here).
+Each page is made piece by piece, a row at a time. A browser serves about 1,000 images
+well, so a larger batch has several files, which name one another without any address.
 """
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 
 from assetgen_pipeline.domain.contact_sheet_assets import SCRIPT, STYLE
@@ -20,7 +22,11 @@ from assetgen_pipeline.domain.outcome import (
     RowStatus,
 )
 
+IMAGES_PER_PAGE = 1000
 _THUMBNAIL_EDGE_PX = 256
+_KEYS = """<footer class="keys"><kbd>/</kbd> search <kbd>j</kbd> <kbd>k</kbd> next, previous row
+<kbd>f</kbd> next filter <kbd>t</kbd> colours</footer>
+"""
 _WORDS = {
     RowStatus.DELIVERED: "Delivered",
     RowStatus.PARTIAL: "Partial",
@@ -30,31 +36,78 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SheetPage:
+    """One file of a contact sheet: its number, how many there are, and its rows."""
+
+    number: int
+    count: int
+    rows: tuple[RowOutcome, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of the file, beside the others."""
+        return page_file(self.number)
+
+    @property
+    def images(self) -> list[ImageOutcome]:
+        """The images of its rows."""
+        return [image for row in self.rows for image in row.images]
+
+
+def page_file(number: int) -> str:
+    """The file of a page; the first has no number."""
+    return "contact-sheet.html" if number == 1 else f"contact-sheet-{number}.html"
+
+
+def sheet_pages(
+    outcome: BatchOutcome, *, images_per_page: int = IMAGES_PER_PAGE
+) -> list[SheetPage]:
+    """Cut the rows into pages; a row is never cut, and there is always a first page."""
+    pages: list[list[RowOutcome]] = [[]]
+    images = 0
+    for row in outcome.rows:
+        if pages[-1] and images + len(row.images) > images_per_page:
+            pages.append([])
+            images = 0
+        pages[-1].append(row)
+        images += len(row.images)
+    return [
+        SheetPage(number, len(pages), tuple(rows)) for number, rows in enumerate(pages, start=1)
+    ]
+
+
 def contact_sheet_html(
     outcome: BatchOutcome,
     *,
     thumbnails: Callable[[str], bytes | None],
     title: str,
-    generated_at: str,
+    generated_at: datetime,
+    page: SheetPage | None = None,
 ) -> Iterator[str]:
-    """The page in pieces; `thumbnails` gives a thumbnail's JPEG by its object name, or `None`.
+    """A page in pieces; `thumbnails` gives a thumbnail's JPEG by its object name, or `None`.
+
+    Without `page`, all rows stand on one.
 
     Raises:
         AssetgenError: whatever `thumbnails` raises, at the row that it is asked for.
     """
-    yield _opening(outcome, title=title, generated_at=generated_at)
-    for row in outcome.rows:
+    page = page or SheetPage(1, 1, outcome.rows)
+    yield _opening(outcome, page, title=title, generated_at=generated_at)
+    for row in page.rows:
         yield _card(row, thumbnails)
-    yield f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    yield f"</main>\n{_pages(page)}{_KEYS}<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
-def _opening(outcome: BatchOutcome, *, title: str, generated_at: str) -> str:
+def _opening(outcome: BatchOutcome, page: SheetPage, *, title: str, generated_at: datetime) -> str:
     counts = outcome.counts()
+    shown = Counter(image.status for image in page.images)
     filters = "".join(
-        _filter(status.value, _word(status), counts[status.value])
+        _filter(status.value, _word(status), shown[status])
         for status in ImageStatus
-        if counts[status.value]
+        if shown[status]
     )
+    at = generated_at.astimezone(UTC)
     totals = {
         "images requested": f"{counts['requested']:,}",
         "delivered": f"{counts['delivered']:,}",
@@ -78,18 +131,33 @@ def _opening(outcome: BatchOutcome, *, title: str, generated_at: str) -> str:
 <body>
 <header class="top">
 <h1>{escape(title)}</h1>
-<p class="meta">{escape(outcome.owner)} · {escape(outcome.batch_id)} · {escape(generated_at)}</p>
+<p class="meta">owner {escape(outcome.owner)} ·
+<time datetime="{at.isoformat()}">{at:%d %b %Y, %H:%M} UTC</time></p>
 <dl class="totals">{figures}</dl>
 </header>
-<div class="bar"><form hidden>
+{_pages(page)}<div class="bar"><form hidden>
 <fieldset><legend>Show rows with images that are</legend>
-{_filter("all", "All", counts["requested"], checked=" checked")}{filters}</fieldset>
+{_filter("all", "All", shown.total(), checked=" checked")}{filters}</fieldset>
 <input type="search" name="find" aria-label="Search scene and prompt"
  placeholder="Search scene and prompt ( / )" autocomplete="off">
 <output aria-live="polite"></output>
+<button type="button" class="theme" aria-label="Colours: as the system">◐</button>
 </form></div>
 <main>
 """
+
+
+def _pages(page: SheetPage) -> str:
+    """Where the other pages are: file names, so that a copied folder works."""
+    if page.count == 1:
+        return ""
+    links = "".join(
+        f'<b aria-current="page">{number}</b>'
+        if number == page.number
+        else f'<a href="{page_file(number)}">{number}</a>'
+        for number in range(1, page.count + 1)
+    )
+    return f'<nav class="pages" aria-label="Pages">Page {links}</nav>\n'
 
 
 def _policy() -> str:
@@ -120,7 +188,7 @@ def _card(row: RowOutcome, thumbnails: Callable[[str], bytes | None]) -> str:
     statuses = " ".join(sorted({image.status.value for image in row.images}))
     figures = "".join(_figure(image, thumbnails) for image in row.images)
     return f"""<article class="card v{len(row.images)}" data-status="{statuses}" tabindex="0">
-<div class="strip">{figures}</div>
+<div class="strip" title="{escape(request.scene_id)}: {escape(request.prompt)}">{figures}</div>
 <div class="body"><div class="head"><h2>{escape(request.scene_id)}</h2>
 <span class="tag {row.status.value}">{_word(row.status)}</span>
 <span class="cost">{row.cost}</span></div>

@@ -1,19 +1,29 @@
-"""Every error that this package raises on purpose, and whether trying again can help.
+"""The errors that layers share, and whether trying again can help; a module's own stand there.
 
     AssetgenError
     ├── BatchRejected           the file is invalid; carries every problem of it
+    ├── OwnerInvalid            not the name of a budget account
     ├── BudgetRefused           the day's limit does not cover the batch
     ├── PriceUnknown            no price, no call
-    ├── ReferenceError_
-    │   ├── ReferenceBlocked    refused by policy: the row fails, never the fallback
-    │   └── ReferenceUnfetched  could not be had: the row goes on without it
-    ├── ProviderError           one attempt failed; `kind` says how
+    │   └── ModelUnavailable    retired by its provider; names the models that work
+    ├── ReferenceBlocked        refused by policy: the row fails, never the fallback
+    ├── ReferenceUnfetched      could not be had: the row goes on without it
+    ├── ProviderError           one attempt failed; `kind` says how (in `generation`)
     ├── ObjectExists, ObjectMissing, ObjectChanged      storage preconditions
     ├── StorageUnavailable      retryable
+    │   └── CredentialsMissing  of this machine, for Google Cloud
     ├── LedgerError
     │   ├── LedgerUnavailable   retryable; no call is made
-    │   ├── NoCover, HoldNotOpen, IdempotencyConflict
-    └── ClaimLost               a live other run works on this batch
+    │   │   └── LedgerSchemaError
+    │   └── HoldNotOpen, ContentTaken, IdempotencyConflict
+    ├── ClaimLost               a live other run works on this batch
+    ├── BatchBusy               ... and so a verb leaves it alone
+    ├── BatchNotFound
+    │   └── StatusUnreadable    ... or what stands in its place is no status of it
+    ├── RunDied                 its process is gone; `resumes` says whether the daemon goes on
+    ├── BatchCancelled
+    │   └── ApprovalExpired     nobody approved the batch in time
+    └── NotAwaitingApproval, CostFactsUnreadable, ExtraMissing, NotificationFailed
 
 An error's text is for people and holds no secret, URL query, path or upstream body.
 """
@@ -21,8 +31,11 @@ An error's text is for people and holds no secret, URL query, path or upstream b
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from assetgen_pipeline.domain.money import Money
+
+RESUMES_FIX = "A running daemon finishes it by itself; nothing delivered is paid again."
 
 
 class AssetgenError(Exception):
@@ -30,7 +43,14 @@ class AssetgenError(Exception):
 
     code = "internal"
     retryable = False
+    resumes: bool | None = None
+    """Whether a running daemon finishes the batch unasked; `None` where it never does."""
     fix = "Look at the run's log; `assetgen support-bundle BATCH` collects what we need."
+
+    def with_fix(self, fix: str) -> Self:
+        """This error with a nearer next step than that of its kind."""
+        self.fix = fix
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,13 @@ class PriceUnknown(AssetgenError):
     fix = "Choose a model of the catalogue, or add its price to your own."
 
 
+class ModelUnavailable(PriceUnknown):
+    """The model was retired by its provider."""
+
+    code = "provider-config"
+    fix = "Set ASSETGEN_MODEL to a model that works."
+
+
 class ReferenceBlocked(AssetgenError):
     """A reference is refused by policy; its row fails, without a paid call."""
 
@@ -157,6 +184,20 @@ class StorageUnavailable(AssetgenError):
     retryable = True
     fix = "`assetgen doctor` checks the bucket and names the missing permission."
 
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        """`status` is the HTTP status of the answer, 0 without any."""
+        super().__init__(message)
+        self.status = status
+
+
+class CredentialsMissing(StorageUnavailable):
+    """This machine has no Google Cloud credentials that will do."""
+
+    fix = (
+        "Run where a service account is attached, or set GOOGLE_APPLICATION_CREDENTIALS to the JSON"
+        " key file of one."
+    )
+
 
 class LedgerError(AssetgenError):
     """The ledger refused an operation."""
@@ -177,14 +218,12 @@ class LedgerSchemaError(LedgerUnavailable):
     fix = "`assetgen doctor --fix` upgrades an older schema; a newer one needs a newer release."
 
 
-class NoCover(LedgerError):
-    """The hold has no room left for this attempt's ceiling."""
-
-    code = "budget-exceeded"
-
-
 class HoldNotOpen(LedgerError):
     """The hold was closed or expired, or another run took it over (its fence moved on)."""
+
+
+class ContentTaken(LedgerError):
+    """The owner has this image already, or another batch is having it made."""
 
 
 class IdempotencyConflict(LedgerError):
@@ -200,10 +239,73 @@ class ClaimLost(AssetgenError):
 class BatchNotFound(AssetgenError):
     """No batch of this id is known."""
 
+    code = "batch-not-found"
     fix = "`assetgen status` lists the batches."
+
+
+class StatusUnreadable(BatchNotFound):
+    """A batch's `status.json` was damaged or is another batch's; whoever writes next replaces it."""
+
+    fix = "`assetgen retry BATCH` writes it anew; nothing delivered is paid again."
+
+
+class RunDied(AssetgenError):
+    """The process that worked on the batch is gone."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, resumes: bool = False) -> None:
+        """`resumes`: a running daemon finishes the batch without anybody asking."""
+        super().__init__(message)
+        self.resumes = resumes
+        self.fix = (
+            RESUMES_FIX
+            if resumes
+            else "`assetgen retry BATCH` makes what is missing; nothing is paid twice."
+        )
 
 
 class BatchCancelled(AssetgenError):
     """An operator asked for this batch to stop."""
 
     code = "cancelled"
+    fix = "`assetgen retry BATCH` goes on where it stopped; nothing delivered is paid again."
+
+
+class ApprovalExpired(BatchCancelled):
+    """Nobody approved the batch in time."""
+
+    fix = "`assetgen retry BATCH` asks for approval again."
+
+
+class BatchBusy(AssetgenError):
+    """A live run works on the batch, or waits in the queue to do so."""
+
+    code = "storage-conflict"
+    fix = "`assetgen watch BATCH` follows it, `assetgen cancel BATCH` stops it."
+
+
+class NotAwaitingApproval(AssetgenError):
+    """There is nothing to approve."""
+
+    code = "storage-conflict"
+    fix = "`assetgen status BATCH` says how it stands."
+
+
+class CostFactsUnreadable(AssetgenError):
+    """A file under `costs/` is not one that we wrote."""
+
+    fix = "Materialize `cost_daily` for its day: that writes the day's files from the ledger."
+
+
+class ExtraMissing(AssetgenError):
+    """An optional library is not installed."""
+
+    fix = "`make install` installs it, and so does `pip install 'assetgen-pipeline[duckdb]'`."
+
+
+class NotificationFailed(AssetgenError):
+    """An alert reached nobody through one of its ways."""
+
+    retryable = True
+    fix = "`assetgen doctor --test-alert` sends one; check ALERT_WEBHOOK_URL and ALERT_EMAIL."

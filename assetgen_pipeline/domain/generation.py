@@ -14,10 +14,9 @@ from assetgen_pipeline.domain.image_request import (
     Value,
 )
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.prompt_wording import WORDING_VERSION
 from assetgen_pipeline.domain.references import ReferenceDecision, StoredReference
 
-# Part of every content address: raise it when the same request should give a new image.
-TEMPLATE_VERSION = 1
 _LONG_EDGE_PX = 1024
 
 
@@ -35,6 +34,8 @@ class PlannedImage(Value):
     references: tuple[StoredReference, ...]
     provider: str
     model: str
+    options: str = ""
+    """What the catalogue has sent along (`RequestOptions.fingerprint`)."""
 
     @property
     def item_key(self) -> str:
@@ -57,6 +58,8 @@ class ProviderImage(Value):
     request_id: str = ""
     usage: str = ""
     """The provider's usage report as JSON text, empty where it gives none."""
+    pause_s: float | None = None
+    """How long the provider says that its limit is used up, where it says so."""
 
 
 class ErrorKind(StrEnum):
@@ -83,21 +86,101 @@ class Billing(StrEnum):
     BILLED = "billed"
 
 
-_CODES = {
-    ErrorKind.TRANSIENT: "provider-unavailable",
-    ErrorKind.RATE_LIMITED: "provider-rate-limited",
-    ErrorKind.OVERLOADED: "provider-unavailable",
-    ErrorKind.UNKNOWN_OUTCOME: "provider-unavailable",
-    ErrorKind.NO_OUTPUT: "provider-rejected",
-    ErrorKind.CONTENT_BLOCKED: "provider-blocked",
-    ErrorKind.INVALID_REQUEST: "provider-rejected",
-    ErrorKind.AUTH: "provider-auth",
-    ErrorKind.QUOTA_EXHAUSTED: "provider-quota",
-    ErrorKind.FATAL_CONFIG: "provider-config",
-    ErrorKind.BAD_OUTPUT: "provider-rejected",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRule:
+    """What follows from one kind of failure; `docs/architecture.md` shows these rows."""
+
+    code: str
+    """The problem code in the results."""
+    row: str
+    run: str
+    retries: int | None
+    """Further attempts within a run; `None` goes on until the run stops."""
+    billing: Billing
+    """Unless the provider says otherwise."""
+    at_the_end: bool = False
+    """Tried again only once every other image of the shard had its turn."""
+    slows: bool = False
+    """Tells that we ask too fast."""
+    stops: bool = False
+    """No further image is started."""
+    fix: str = "`assetgen retry BATCH` tries again what is not delivered."
+
+
+_NO, _MAYBE, _YES = Billing.NOT_BILLED, Billing.MAYBE, Billing.BILLED
+_SILENCE = "ten in a row stop it"
+FAILURE_RULES = {
+    ErrorKind.TRANSIENT: FailureRule(
+        code="provider-unavailable", row="tried again", run=_SILENCE, retries=4, billing=_NO
+    ),
+    ErrorKind.RATE_LIMITED: FailureRule(
+        code="provider-rate-limited",
+        row="waits",
+        run="slows down; stops after 15 minutes without an answer",
+        retries=None,
+        billing=_NO,
+        slows=True,
+    ),
+    ErrorKind.OVERLOADED: FailureRule(
+        code="provider-unavailable",
+        row="tried again",
+        run=f"slows down; {_SILENCE}",
+        retries=8,
+        billing=_NO,
+        slows=True,
+    ),
+    ErrorKind.UNKNOWN_OUTCOME: FailureRule(
+        code="provider-unavailable",
+        row="tried again at the end",
+        run=_SILENCE,
+        retries=1,
+        billing=_MAYBE,
+        at_the_end=True,
+    ),
+    ErrorKind.NO_OUTPUT: FailureRule(
+        code="provider-rejected", row="tried again", run="", retries=1, billing=_YES
+    ),
+    ErrorKind.CONTENT_BLOCKED: FailureRule(
+        code="provider-blocked", row="blocked for good", run="", retries=0, billing=_NO
+    ),
+    ErrorKind.INVALID_REQUEST: FailureRule(
+        code="provider-rejected",
+        row="fails",
+        run="the first ten, without an image between them, stop it",
+        retries=0,
+        billing=_NO,
+    ),
+    ErrorKind.AUTH: FailureRule(
+        code="provider-auth",
+        row="fails",
+        run="stops",
+        retries=0,
+        billing=_NO,
+        stops=True,
+        fix="Set the provider's key or credentials; `assetgen retry BATCH` then goes on.",
+    ),
+    ErrorKind.QUOTA_EXHAUSTED: FailureRule(
+        code="provider-quota",
+        row="fails",
+        run="stops",
+        retries=0,
+        billing=_NO,
+        stops=True,
+        fix="Raise the account's quota or credit, or wait; `assetgen retry BATCH` then goes on.",
+    ),
+    ErrorKind.FATAL_CONFIG: FailureRule(
+        code="provider-config",
+        row="fails",
+        run="stops",
+        retries=0,
+        billing=_NO,
+        stops=True,
+        fix="Set ASSETGEN_MODEL and the endpoint right; `assetgen retry BATCH` then goes on.",
+    ),
+    ErrorKind.BAD_OUTPUT: FailureRule(
+        code="provider-rejected", row="tried again", run="", retries=1, billing=_YES
+    ),
 }
-STOPS_THE_BATCH = frozenset({ErrorKind.AUTH, ErrorKind.QUOTA_EXHAUSTED, ErrorKind.FATAL_CONFIG})
-ENDS_THE_IMAGE = frozenset({ErrorKind.CONTENT_BLOCKED, ErrorKind.INVALID_REQUEST})
 
 
 class ProviderError(AssetgenError):
@@ -108,36 +191,52 @@ class ProviderError(AssetgenError):
         message: str,
         *,
         kind: ErrorKind,
-        billing: Billing = Billing.NOT_BILLED,
+        billing: Billing | None = None,
         retry_after_s: float | None = None,
         cost: Money | None = None,
+        cost_basis: str = "usage",
+        request_id: str = "",
     ) -> None:
-        """`cost` is what a billed failure cost, where the provider says so."""
+        """`billing` is the rule's unless given; `cost` is what a billed failure cost, if known.
+
+        `request_id` is the vendor's name for the request.
+        """
         super().__init__(message)
         self.kind = kind
-        self.code = _CODES[kind]
-        self.billing = billing
+        self.rule = FAILURE_RULES[kind]
+        self.code = self.rule.code
+        self.fix = self.rule.fix
+        self.billing = self.rule.billing if billing is None else billing
         self.retry_after_s = retry_after_s
         self.cost = cost
+        self.cost_basis = cost_basis
+        self.request_id = request_id
 
 
 def image_id_of(image: PlannedImage) -> str:
     """The content address: 40 hex digits over everything that shapes the image."""
     shape = {
-        "template": TEMPLATE_VERSION,
+        "template": WORDING_VERSION,
         "provider": image.provider,
         "model": image.model,
         "prompt": image.prompt,
         "size": image.size_px,
-        "mode": image.reference_mode,
+        # Where there are no references, nothing is said of what they are for.
+        "mode": image.reference_mode if image.references else ReferenceMode.STYLE_ONLY,
         "references": [reference.fingerprint for reference in image.references],
         "variant": image.variant,
+        **({"options": image.options} if image.options else {}),
     }
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:40]
 
 
 def plan_images(
-    batch: BatchRequests, decision: ReferenceDecision, *, provider: str, model: str
+    batch: BatchRequests,
+    decision: ReferenceDecision,
+    *,
+    provider: str,
+    model: str,
+    options: str = "",
 ) -> tuple[PlannedImage, ...]:
     """Every image that the batch can make, in row and variant order.
 
@@ -161,6 +260,7 @@ def plan_images(
                 references=row.used,
                 provider=provider,
                 model=model,
+                options=options,
             )
             planned.append(image.model_copy(update={"image_id": image_id_of(image)}))
     return tuple(planned)

@@ -4,14 +4,15 @@ A drop is *pending* from the tick that requests a run for it until that run has 
 which takes it out of the listing. Nothing else is remembered, so the cursor stays small.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Literal
 
-from assetgen_pipeline.domain.bucket_layout import INBOX, Drop, batch_id_for, parse_drop
+from assetgen_pipeline.domain.bucket_layout import INBOX, Drop, parse_drop
 from assetgen_pipeline.domain.image_request import Value
 
 MAX_ATTEMPTS = 3
@@ -30,6 +31,8 @@ class DropSeen:
     name: str
     generation: int
     updated_at: datetime
+    too_large: bool
+    """Whether it is over the limit, so that nobody may read it into memory."""
 
 
 class PendingDrop(Value):
@@ -52,7 +55,7 @@ class TickCursor(Value):
 
     pending: tuple[PendingDrop, ...] = ()
     ignored: tuple[str, ...] = ()
-    """Names that were reported as no batch and are still listed."""
+    """Names that were reported as no batch and are still listed, by their `_mark`."""
     last_turn: str = ""
     """The owner served last: the next tick begins with the one after it, so nobody starves."""
 
@@ -79,6 +82,10 @@ class TickPlan:
     """Names, and why they are no batch."""
     given_up: tuple[RunPlan, ...]
     """The last attempt of each drop that no run managed to claim."""
+    too_large: tuple[RunPlan, ...]
+    """Drops that no run is asked for, because they are over the limit."""
+    paused: Mapping[str, int]
+    """Paused owners, and how many of their drops would be due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +111,31 @@ def plan_tick(
     owners_allowed: frozenset[str] | None,
     max_runs: int,
     now: datetime,
+    is_paused: Callable[[str], bool] = lambda _owner: False,
 ) -> TickPlan:
     """Decide one tick; run states must be read before the inbox is listed.
 
     In that order a run that is over while its drop is still listed surely left it unclaimed.
-    Owners take turns, each with its oldest drop first. The folders of owners that are not
+    Owners take turns, each with its oldest drop first; paused ones have none. The folders of owners that are not
     allowed are another deployment's business and are passed over.
     """
     earlier = {(item.name, item.generation): item for item in cursor.pending}
     kept: dict[tuple[str, int], PendingDrop] = {}
     due: list[_Due] = []
     given_up: list[RunPlan] = []
-    for seen, drop in _drops(listing, owners_allowed):
+    paused: Counter[str] = Counter()
+    drops = list(_drops(listing, owners_allowed))
+    for seen, drop in drops:
         key = (seen.name, seen.generation)
         pending = earlier.get(key)
         if pending is not None:
             kept[key] = pending
         attempt = _next_attempt(pending, run_states, now=now)
-        if pending is not None and attempt is not None and attempt > MAX_ATTEMPTS:
+        if seen.too_large:
+            kept[key] = _refused(seen, now=now)
+        elif attempt is not None and is_paused(drop.owner):
+            paused[drop.owner] += 1
+        elif pending is not None and attempt is not None and attempt > MAX_ATTEMPTS:
             kept[key] = pending.model_copy(update={"given_up": True})
             last = _Due(drop, seen.generation, pending.attempt)
             given_up.append(_run_plan(last, bucket=bucket))
@@ -135,16 +149,30 @@ def plan_tick(
             attempt=item.attempt,
             requested_at=now,
         )
-    strays = _strays(listing)
+    strays, known = _strays(listing), frozenset(cursor.ignored)
     return TickPlan(
         requests=tuple(_run_plan(item, bucket=bucket) for item in served),
         cursor=TickCursor(
             pending=tuple(kept.values()),
-            ignored=tuple(strays),
+            ignored=tuple(map(_mark, strays)),
             last_turn=served[-1].drop.owner if served else cursor.last_turn,
         ),
-        ignored=tuple((name, strays[name]) for name in strays.keys() - set(cursor.ignored)),
+        ignored=tuple(
+            (name, reason) for name, reason in strays.items() if _mark(name) not in known
+        ),
         given_up=tuple(given_up),
+        too_large=tuple(
+            _run_plan(_Due(drop, seen.generation, attempt=0), bucket=bucket)
+            for seen, drop in drops
+            if seen.too_large and (seen.name, seen.generation) not in earlier
+        ),
+        paused=dict(paused),
+    )
+
+
+def _refused(seen: DropSeen, *, now: datetime) -> PendingDrop:
+    return PendingDrop(
+        name=seen.name, generation=seen.generation, attempt=0, requested_at=now, given_up=True
     )
 
 
@@ -167,7 +195,8 @@ def _next_attempt(
     if pending.given_up or state == "live":
         return None
     if state == "unknown":
-        return pending.attempt if now - pending.requested_at >= _LOST_AFTER else None
+        # In both directions: a clock that was put back must not keep a drop waiting.
+        return pending.attempt if abs(now - pending.requested_at) >= _LOST_AFTER else None
     return pending.attempt + 1
 
 
@@ -186,13 +215,7 @@ def _in_turns(due: Sequence[_Due], *, after: str) -> Iterator[_Due]:
 def _run_plan(item: _Due, *, bucket: str) -> RunPlan:
     drop = item.drop
     return RunPlan(
-        batch_id=batch_id_for(
-            owner=drop.owner,
-            stem=drop.stem,
-            bucket=bucket,
-            name=drop.name,
-            generation=item.generation,
-        ),
+        batch_id=drop.batch_id(bucket=bucket, generation=item.generation),
         drop=drop,
         generation=item.generation,
         run_key=run_key(drop.name, item.generation, item.attempt),
@@ -208,6 +231,11 @@ def _strays(listing: Sequence[DropSeen]) -> dict[str, str]:
     return dict(islice(strays, _IGNORED_KEPT))
 
 
+def _mark(name: str) -> str:
+    # Dagster keeps the cursor with each tick, one every five seconds, and a name may be 1 KB long.
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
 def _why_ignored(name: str) -> str:
     folders = name.removeprefix(INBOX).split("/")[:-1]
     if not name.lower().endswith(".csv"):
@@ -216,4 +244,4 @@ def _why_ignored(name: str) -> str:
         return "not in an owner's folder"
     if len(folders) > 1:
         return "in a deeper folder; only dry-run/ is looked into"
-    return "the file has no name, or its folder is not the name of an owner"
+    return "its name is empty or has control characters, or its folder is not the name of an owner"

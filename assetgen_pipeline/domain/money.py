@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 MICROS_PER_USD = 1_000_000
-# Far above any batch, far below what a 64-bit column or a JSON number holds exactly.
-MAX_MICROS = 10**12
+# Far above any sum of ours; a JSON number holds it exactly, which ends at 2^53.
+MAX_MICROS = 10**15
 
 
 @dataclass(frozen=True, slots=True, order=True)

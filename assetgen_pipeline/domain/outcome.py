@@ -180,12 +180,11 @@ def image_outcome(
     )
     if not attempts:
         return subject
-    ordered = sorted(attempts, key=lambda attempt: (attempt.intent_at, attempt.attempt_no))
-    delivering = next((a for a in ordered if a.image is not None), None)
-    last = delivering or ordered[-1]
+    ordered, last = _in_order(attempts)
+    delivering = last.image is not None
     return subject.model_copy(
         update={
-            "status": _status_of(last),
+            "status": attempt_status(last),
             "image_id": last.image_id,
             "image": last.image,
             "provider": last.provider,
@@ -206,7 +205,18 @@ def image_outcome(
     )
 
 
-def _status_of(attempt: AttemptRecord) -> ImageStatus:
+def _in_order(
+    attempts: Sequence[AttemptRecord],
+) -> tuple[list[AttemptRecord], AttemptRecord]:
+    """The attempts, oldest first, and the one that counts: the delivering, else the last."""
+    # By number: a clock that was put back dates a later attempt before an earlier one.
+    ordered = sorted(attempts, key=lambda attempt: attempt.attempt_no)
+    delivering = next((a for a in ordered if a.image is not None), None)
+    return ordered, delivering or ordered[-1]
+
+
+def attempt_status(attempt: AttemptRecord) -> ImageStatus:
+    """What one attempt means for its image."""
     if attempt.image is not None:
         return ImageStatus.DELIVERED
     if attempt.state is AttemptState.INTENT or attempt.code == "cancelled":

@@ -7,7 +7,13 @@ in. No exception text gets out: it may name paths, hosts, SQL or what an upstrea
 import uuid
 from dataclasses import dataclass
 
-from assetgen_pipeline.domain.errors import AssetgenError, BatchRejected, BudgetRefused
+from assetgen_pipeline.domain.errors import (
+    ApprovalExpired,
+    AssetgenError,
+    BatchRejected,
+    BudgetRefused,
+    RunDied,
+)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:assetgen:problem:"
@@ -115,11 +121,18 @@ def problem_document(error: BaseException, *, instance: str) -> dict[str, object
     if not isinstance(error, AssetgenError) or code not in PROBLEM_CODES:
         return _document("internal", fix=AssetgenError.fix, instance=instance)
     document = _document(code, fix=error.fix, instance=instance)
+    if error.resumes is not None:
+        document["resumes"] = error.resumes
     match error:
         case BatchRejected():
             return document | _file_members(error)
         case BudgetRefused():
             return document | _budget_members(error)
+        case ApprovalExpired():
+            return document | {"detail": "The batch waited for approval until its time was up."}
+        case RunDied():
+            detail = "The process that worked on the batch ended before its work did."
+            return document | {"detail": detail}
     return document
 
 

@@ -11,6 +11,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from assetgen_pipeline.domain.address_policy import is_public_address
 from assetgen_pipeline.domain.errors import ReferenceBlocked
+from assetgen_pipeline.domain.own_objects import (
+    check_own_object,
+    is_at_endpoint,
+    not_permitted,
+    own_object,
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,13 +33,20 @@ _METADATA_HOSTS = frozenset(
 _INTERNAL_SUFFIXES = frozenset(
     {"localhost", "local", "internal", "localdomain", "lan", "home", "corp", "intranet", "svc"}
 )
-_OWNER_FOLDERS = ("inbox", "outbox", "images", "references", "thumbnails")
 
 
 def check_reference_url(
-    url: str, *, allowed_networks: Iterable[Network], own_bucket: str, owner: str
+    url: str,
+    *,
+    allowed_networks: Iterable[Network],
+    own_bucket: str,
+    owner: str,
+    own_endpoint: str = "",
 ) -> None:
     """Accept a reference that a row of `owner` may name.
+
+    An object of our bucket behind the emulator's address (`own_endpoint`) passes here; its
+    folder is judged when it is read.
 
     Raises:
         ReferenceBlocked: with the code `reference-url-invalid`, `reference-blocked`, or
@@ -45,6 +58,9 @@ def check_reference_url(
         return
     if parts.scheme not in {"http", "https"}:
         raise _invalid("it must begin with https:// or gs://")
+    ours = own_endpoint and is_at_endpoint(parts, own_endpoint)
+    if ours and own_object(url, bucket=own_bucket, endpoint=own_endpoint) is not None:
+        return
     _check_web_address(parts, tuple(allowed_networks))
 
 
@@ -71,14 +87,9 @@ def _check_object(parts: SplitResult, *, own_bucket: str, owner: str) -> None:
     name = parts.path.removeprefix("/")
     if parts.query or parts.fragment or not name:
         raise _invalid("a gs:// reference is gs://bucket/object, without ? and #")
-    folders = (*(f"{folder}/{owner}/" for folder in _OWNER_FOLDERS), "packs/")
-    # The local bucket is a file system, where these segments would lead elsewhere.
-    climbs = any(segment in {"", ".", ".."} for segment in name.split("/"))
-    if parts.netloc != own_bucket or not name.startswith(folders) or climbs:
-        raise ReferenceBlocked(
-            "a gs:// reference must be an object of this bucket under packs/ or the owner's folders",
-            code="reference-not-permitted",
-        )
+    if parts.netloc != own_bucket:
+        raise not_permitted()
+    check_own_object(name, owner=owner)
 
 
 def _check_web_address(parts: SplitResult, allowed_networks: tuple[Network, ...]) -> None:

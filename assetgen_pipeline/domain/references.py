@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -50,11 +50,13 @@ FetchOutcome = Annotated[Fetched | Unfetched | Blocked, Field(discriminator="kin
 
 
 class PackContent(Value):
-    """A reference pack as it was found."""
+    """A reference pack as it was found: as many images as a row can use."""
 
     pack_id: str
     found: bool
     references: tuple[StoredReference, ...]
+    dropped: tuple[str, ...] = ()
+    """What of the pack cannot be used, or is more than a row can use, and why."""
 
 
 class RowReferences(Value):
@@ -81,6 +83,12 @@ class ReferenceDecision(Value):
     fetched: int
     requests: int
     """Network attempts made."""
+    revalidated: int = 0
+    """URLs whose server said that the stored image still stands."""
+    waited_s: float = 0.0
+    """Time spent waiting for the machine's fetch slots."""
+    packs_dropped: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What of each pack was left out, and why."""
 
     def by_scene(self) -> dict[str, RowReferences]:
         """The rows by scene id."""
@@ -112,19 +120,13 @@ def decide_row(
     """Merge a row's references with its pack's: the row's first, each content once, 6 at most."""
     found: list[StoredReference] = []
     unfetched: list[str] = []
-    for url in request.reference_urls:
+    for number, url in enumerate(request.reference_urls, start=1):
         outcome = outcomes[url]
+        label = f"reference {number}, {url_label(url)}"
         if isinstance(outcome, Blocked):
-            return RowReferences(
-                scene_id=request.scene_id,
-                used=(),
-                unfetched=(),
-                dropped=(),
-                failure_code=outcome.code,
-                failure=f"{url_label(url)}: {outcome.detail}",
-            )
+            return _failed(request, outcome.code, f"{label}: {outcome.detail}")
         if isinstance(outcome, Unfetched):
-            unfetched.append(f"{url_label(url)}: {outcome.code}: {outcome.detail}")
+            unfetched.append(f"{label}: {outcome.code}: {outcome.detail}")
         else:
             found.append(outcome.reference)
     warning = None
@@ -134,14 +136,7 @@ def decide_row(
     elif pack is not None:
         warning = f"reference pack {request.ref_pack_id} does not exist"
         if not request.reference_urls:
-            return RowReferences(
-                scene_id=request.scene_id,
-                used=(),
-                unfetched=(),
-                dropped=(),
-                failure_code="pack-unknown",
-                failure=warning,
-            )
+            return _failed(request, "pack-unknown", warning)
     used, dropped = _distinct(found)
     return RowReferences(
         scene_id=request.scene_id,
@@ -149,6 +144,17 @@ def decide_row(
         unfetched=tuple(unfetched),
         dropped=dropped,
         warning=warning,
+    )
+
+
+def _failed(request: ImageRequest, code: str, reason: str) -> RowReferences:
+    return RowReferences(
+        scene_id=request.scene_id,
+        used=(),
+        unfetched=(),
+        dropped=(),
+        failure_code=code,
+        failure=reason,
     )
 
 
@@ -168,12 +174,29 @@ def _distinct(
     return tuple(used.values()), tuple(dropped)
 
 
+class Validators(Value):
+    """What a server says identifies the bytes it sent, to be asked about later."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to ask about."""
+        return bool(self.etag or self.last_modified)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedBytes:
     """What a reference server sent, undecoded."""
 
     data: bytes
     content_type: str
+    validators: Validators = field(default_factory=Validators)
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The server says that what it sent before still stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,3 +207,5 @@ class DecodedReference:
     mime_type: str
     width: int
     height: int
+    source_type: str
+    """What the bytes that came were, whatever their server called them."""

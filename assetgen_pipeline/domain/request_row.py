@@ -2,9 +2,11 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from assetgen_pipeline.domain.bucket_layout import MAX_PACK_ID_CHARACTERS, is_pack_id
 from assetgen_pipeline.domain.errors import ReferenceBlocked
 from assetgen_pipeline.domain.image_request import (
     MAX_REFERENCES,
@@ -15,7 +17,6 @@ from assetgen_pipeline.domain.image_request import (
 from assetgen_pipeline.domain.reference_url import Network, check_reference_url
 
 MAX_PROMPT_CHARACTERS = 1000
-_MAX_PACK_ID_CHARACTERS = 128
 _SCENE_ID = re.compile(r"\A[A-Za-z0-9_-]{1,50}\Z")
 _SEPARATORS = re.compile(r"[\s|]+")
 
@@ -27,6 +28,7 @@ class ReferenceRules:
     allowed_networks: tuple[Network, ...]
     own_bucket: str
     owner: str
+    own_endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,13 @@ def _scene_id(cell: str, _: ReferenceRules) -> str:
     return cell
 
 
+_INVISIBLE = frozenset({"Cf", "Mn", "Zl", "Zp", "Zs"})
+
+
 def _prompt(cell: str, _: ReferenceRules) -> str:
     prompt = cell.strip()
-    if not prompt:
+    # Zero-width characters alone are no prompt either, and would be paid for.
+    if all(unicodedata.category(char) in _INVISIBLE for char in prompt):
         raise _CellInvalid("row-invalid", "is required")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise _CellInvalid(
@@ -123,11 +129,10 @@ def _one_of(choices: type[ReferenceMode] | type[AspectRatio]) -> str:
 def _ref_pack_id(cell: str, _: ReferenceRules) -> str:
     pack_id = cell.strip()
     # It becomes part of an object name, and of a path in the local bucket.
-    unsafe = any(char in "/\\" or not char.isprintable() for char in pack_id)
-    if unsafe or pack_id in {".", ".."} or len(pack_id) > _MAX_PACK_ID_CHARACTERS:
+    if pack_id and not is_pack_id(pack_id):
         raise _CellInvalid(
             "row-invalid",
-            f"must be the name of a pack: one folder, {_MAX_PACK_ID_CHARACTERS} characters at most",
+            f"must be the name of a pack: one folder, {MAX_PACK_ID_CHARACTERS} characters at most",
         )
     return pack_id
 
@@ -147,6 +152,7 @@ def _reference_urls(cell: str, rules: ReferenceRules) -> tuple[str, ...]:
                 allowed_networks=rules.allowed_networks,
                 own_bucket=rules.own_bucket,
                 owner=rules.owner,
+                own_endpoint=rules.own_endpoint,
             )
         except ReferenceBlocked as error:
             refused.problems.append((error.code, f"reference {number}: {error}"))

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from assetgen_pipeline.domain.batch_file import normalized_column
 from assetgen_pipeline.domain.csv_cells import write_csv
+from assetgen_pipeline.domain.delivery import SignedUrls
 from assetgen_pipeline.domain.image_request import MAX_VARIANTS
 from assetgen_pipeline.domain.outcome import BatchOutcome, ImageOutcome, RowOutcome, RowStatus
 
@@ -28,6 +29,7 @@ RESULT_COLUMNS = (
     "error_code",
     "error",
 )
+_LAPSED = "the links ended on {} and are no longer kept fresh; `assetgen refresh-urls BATCH` signs new ones"
 _TEMPLATE_HEADER = (
     "scene_id",
     "prompt",
@@ -45,20 +47,31 @@ _TEMPLATE_ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class SignedLink:
-    """A signed URL and when it ends, ISO 8601 UTC."""
+    """A signed URL, when it ends (ISO 8601 UTC), and the kind of its signer."""
 
     url: str
     expires_at: str
+    signer: str = ""
 
 
-def results_csv(outcome: BatchOutcome, links: Mapping[str, SignedLink], *, bucket: str) -> bytes:
-    """`results.csv`; `links` by object name, and an object without one has an empty cell."""
+def results_csv(
+    outcome: BatchOutcome,
+    links: Mapping[str, SignedLink],
+    *,
+    bucket: str,
+    lapsed_at: str = "",
+) -> bytes:
+    """`results.csv`; `links` by object name, and an object without one has an empty cell.
+
+    Links that were given up are named by `lapsed_at`, when they ended: the rows say so.
+    """
     kept = _input_columns(outcome.header)
     header = [outcome.header[index] for index in kept]
     return write_csv(
         [*header, *RESULT_COLUMNS],
         [
-            [row.request.cells[index] for index in kept] + _result_cells(row, links, bucket=bucket)
+            [row.request.cells[index] for index in kept]
+            + _result_cells(row, links, bucket=bucket, lapsed_at=lapsed_at)
             for row in outcome.rows
         ],
     )
@@ -72,8 +85,17 @@ def failed_csv(outcome: BatchOutcome) -> bytes:
     )
 
 
-def manifest(outcome: BatchOutcome, *, bucket: str) -> dict[str, object]:
-    """The lossless form of the results; holds no signed URL of ours, so it never goes stale."""
+def manifest(
+    outcome: BatchOutcome,
+    *,
+    bucket: str,
+    signed: SignedUrls | None = None,
+    links: Mapping[str, SignedLink] = {},
+) -> dict[str, object]:
+    """The lossless form of the results, with when and by whom links were signed.
+
+    It holds no signed URL of ours: those stand in `results.csv` alone.
+    """
     kept = _input_columns(outcome.header)
     return {
         "batch_id": outcome.batch_id,
@@ -81,13 +103,20 @@ def manifest(outcome: BatchOutcome, *, bucket: str) -> dict[str, object]:
         "columns": [outcome.header[index] for index in kept],
         "images": outcome.counts(),
         "spent_usd": outcome.spent().usd(),
-        "rows": [_manifest_row(row, kept, bucket=bucket) for row in outcome.rows],
+        "links": signed.model_dump(mode="json", exclude={"batch_id"}) if signed else None,
+        "rows": [_manifest_row(row, kept, bucket=bucket, links=links) for row in outcome.rows],
     }
 
 
-def manifest_json(outcome: BatchOutcome, *, bucket: str) -> bytes:
+def manifest_json(
+    outcome: BatchOutcome,
+    *,
+    bucket: str,
+    signed: SignedUrls | None = None,
+    links: Mapping[str, SignedLink] = {},
+) -> bytes:
     """`manifest.json` as bytes."""
-    document = manifest(outcome, bucket=bucket)
+    document = manifest(outcome, bucket=bucket, signed=signed, links=links)
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
@@ -103,18 +132,23 @@ def _input_columns(header: Sequence[str]) -> list[int]:
     ]
 
 
-def _result_cells(row: RowOutcome, links: Mapping[str, SignedLink], *, bucket: str) -> list[str]:
+def _result_cells(
+    row: RowOutcome, links: Mapping[str, SignedLink], *, bucket: str, lapsed_at: str
+) -> list[str]:
     images = {image.variant: image for image in row.images if image.image is not None}
     objects = {variant: _object_names(images.get(variant)) for variant in _VARIANTS}
     used = [links[name] for names in objects.values() for name in names if name in links]
     error_code, error = _error(row)
+    lapsed = lapsed_at if images else ""
+    if lapsed:
+        error = "; ".join(part for part in (error, _LAPSED.format(lapsed)) if part)
     return [
         row.status.value,
         str(row.delivered),
         *(_uri(bucket, image) for image, _ in objects.values()),
         *(_url(links, image) for image, _ in objects.values()),
         *(_url(links, thumbnail) for _, thumbnail in objects.values()),
-        min((link.expires_at for link in used), key=datetime.fromisoformat, default=""),
+        min((link.expires_at for link in used), key=datetime.fromisoformat, default=lapsed),
         str(row.references_used),
         "; ".join(row.unfetched),
         row.cost.usd(),
@@ -146,7 +180,9 @@ def _error(row: RowOutcome) -> tuple[str, str]:
     return (failure.code if failure is not None else ""), text
 
 
-def _manifest_row(row: RowOutcome, kept: Sequence[int], *, bucket: str) -> dict[str, object]:
+def _manifest_row(
+    row: RowOutcome, kept: Sequence[int], *, bucket: str, links: Mapping[str, SignedLink]
+) -> dict[str, object]:
     request = row.request
     error_code, error = _error(row)
     return {
@@ -159,15 +195,18 @@ def _manifest_row(row: RowOutcome, kept: Sequence[int], *, bucket: str) -> dict[
         "cost_usd": row.cost.usd(),
         "error_code": error_code,
         "error": error,
-        "images": [_manifest_image(image, bucket=bucket) for image in row.images],
+        "images": [_manifest_image(image, bucket=bucket, links=links) for image in row.images],
     }
 
 
-def _manifest_image(outcome: ImageOutcome, *, bucket: str) -> dict[str, object]:
+def _manifest_image(
+    outcome: ImageOutcome, *, bucket: str, links: Mapping[str, SignedLink]
+) -> dict[str, object]:
     facts = outcome.model_dump(
         mode="json", exclude={"scene_id", "row_number", "image", "cost", "code", "detail"}
     )
     image, thumbnail = _object_names(outcome)
+    link = links.get(image)
     return {
         **facts,
         "cost_usd": outcome.cost.usd(),
@@ -175,6 +214,7 @@ def _manifest_image(outcome: ImageOutcome, *, bucket: str) -> dict[str, object]:
         "error": outcome.detail,
         "image_uri": _uri(bucket, image) or None,
         "thumbnail_uri": _uri(bucket, thumbnail) or None,
+        "link": {"signer": link.signer, "expires_at": link.expires_at} if link else None,
         "file": outcome.image.model_dump(mode="json", exclude={"object_name", "thumbnail_name"})
         if outcome.image is not None
         else None,

@@ -1,14 +1,25 @@
 """The state of a batch, as `status.json` tells it."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from assetgen_pipeline.domain.image_request import Value
 
 Usd = Annotated[str, Field(pattern=r"^-?[0-9]+\.[0-9]{6}$")]
 """Dollars as decimal text with six digits (`Money.usd()`)."""
+
+
+def _with_a_zone(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("an instant has a time zone")
+    return text
+
+
+Instant = Annotated[str, AfterValidator(_with_a_zone)]
+"""ISO 8601, with its offset from UTC."""
 
 
 class BatchState(StrEnum):
@@ -62,12 +73,17 @@ class BatchStatus(Value):
     estimate_usd: Usd | None = None
     reserved_usd: Usd | None = None
     spent_usd: Usd | None = None
-    started_at: str | None = None
-    updated_at: str
-    finished_at: str | None = None
+    started_at: Instant | None = None
+    updated_at: Instant
+    finished_at: Instant | None = None
     run_id: str | None = None
     outbox: str
     problem: dict[str, object] | None = None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a batch that failed is finished by a running daemon, unasked."""
+        return self.problem is not None and self.problem.get("resumes") is True
 
 
 def is_terminal(state: BatchState) -> bool:

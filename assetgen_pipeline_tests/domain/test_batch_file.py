@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetgen_pipeline.domain.batch_file import CsvLimits
+from assetgen_pipeline.domain.batch_file import CsvLimits, check_size
 from assetgen_pipeline.domain.errors import BatchRejected
 from assetgen_pipeline.domain.image_request import AspectRatio, ReferenceMode
 from assetgen_pipeline_tests.builders import a_csv, found, parse, problems_of
@@ -165,6 +165,47 @@ def test_all_problems_of_a_file_are_reported_at_once_in_their_order():
     ]
 
 
+def test_a_cell_that_cannot_be_read_hides_no_other_problem_of_its_row():
+    data = "scene_id,prompt,variants,x\ns1,a,9,x\x01y\ns1,b,9,z\ns1,c,1,q\x01\ns\x02,,1,\n"
+
+    assert found(data) == [
+        (2, "x", "row-invalid"),
+        (2, "variants", "row-invalid"),
+        (3, "scene_id", "scene-id-invalid"),
+        (3, "variants", "row-invalid"),
+        (4, "x", "row-invalid"),
+        (4, "scene_id", "scene-id-invalid"),
+        (5, "scene_id", "row-invalid"),
+        (5, "prompt", "row-invalid"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("scene_id,variants\nS1,9\nS1,1\nS2,1,a\n", [(2, "variants", "row-invalid"),
+            (3, "scene_id", "scene-id-invalid"), (4, "", "csv-malformed")]),
+        ("prompt,variants\n,9\np,1,a\n", [(2, "prompt", "row-invalid"),
+            (2, "variants", "row-invalid"), (3, "", "csv-malformed")]),
+    ],
+)  # fmt: skip
+def test_a_missing_column_hides_no_problem_of_the_others(data, expected):
+    assert found(data) == [(1, "", "csv-header"), *expected]
+
+
+def test_the_first_lines_that_are_not_utf_8_are_named():
+    rows = ["é", "plain", "naïve", "ü", "ö", "ä", "ß"]
+    data = ("scene_id,prompt\n" + "\n".join(f"S,{prompt}" for prompt in rows)).encode("cp1252")
+
+    problems = problems_of(data)
+
+    assert [(p.line, p.code) for p in problems] == [(n, "csv-encoding") for n in (2, 4, 5, 6, 7)]
+    for problem in problems:
+        offset = int(problem.detail.split()[1].replace(",", ""))
+        assert f"(0x{data[offset]:02X})" in problem.detail
+        assert data.count(b"\n", 0, offset) + 1 == problem.line
+
+
 def test_a_file_full_of_problems_keeps_a_thousand_and_counts_all():
     with pytest.raises(BatchRejected) as caught:
         parse(a_csv(*[["", ""]] + [["S", ""]] * 1500))
@@ -191,6 +232,20 @@ def test_the_limits_on_bytes_rows_and_columns_hold():
     assert found(a_csv(*rows), limits=limits) == [(5, "", "row-limit")]
     assert found(b"scene_id,prompt,c\nS1,p\n", limits=limits) == [(1, "", "csv-header")]
     assert found(a_csv(*rows), limits=CsvLimits(max_bytes=10)) == [(1, "", "csv-too-large")]
+
+
+def test_a_file_may_have_64_mib_64_columns_and_10000_rows_and_no_more():
+    mib_64 = 64 * 1024 * 1024
+    wide = ["scene_id", "prompt", *(f"c{n}" for n in range(62))]
+    long = a_csv(*([f"S{n}", "p"] for n in range(10_000)))
+
+    check_size(mib_64, CsvLimits())
+    with pytest.raises(BatchRejected):
+        check_size(mib_64 + 1, CsvLimits())
+    assert len(parse(a_csv(["S1", "p"], header=wide)).requests) == 1
+    assert found(a_csv(["S1", "p"], header=[*wide, "c62"])) == [(1, "", "csv-header")]
+    assert len(parse(long).requests) == 10_000
+    assert found(long + b"X,p\n") == [(10_002, "", "row-limit")]
 
 
 def test_a_long_file_is_not_read_past_the_row_limit():

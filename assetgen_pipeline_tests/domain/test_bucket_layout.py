@@ -134,6 +134,7 @@ def test_the_objects_of_a_batch_have_the_names_of_the_contract():
         "contact-sheet.html", "problem.json", "control.json",
     ]  # fmt: skip
     assert folder.artifact("budget_hold") == f"artifacts/{BATCH_ID}/budget_hold.json"
+    assert folder.fetch_history("r") == f"artifacts/{BATCH_ID}/r/fetch_history.json"
     assert folder.op_artifact("r", "s", None) == f"artifacts/{BATCH_ID}/r/s.json"
     assert folder.op_artifact("r", "s", "3") == f"artifacts/{BATCH_ID}/r/s[3].json"
     assert folder.costs("2026-03-01") == f"costs/dt=2026-03-01/{BATCH_ID}.parquet"

@@ -4,19 +4,22 @@ import base64
 import hashlib
 import inspect
 import re
+from datetime import datetime
 from html import unescape
 from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assetgen_pipeline.domain.budget import StoredImage
-from assetgen_pipeline.domain.contact_sheet import contact_sheet_html
+from assetgen_pipeline.domain.contact_sheet import SheetPage, contact_sheet_html, sheet_pages
 from assetgen_pipeline.domain.image_request import AspectRatio, ImageRequest, ReferenceMode
 from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline.domain.outcome import BatchOutcome, ImageOutcome, ImageStatus, RowOutcome
 
+AT = datetime(2026, 1, 5, 13, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 HOSTILE = "</script><script>alert(1)</script><img src=https://evil.example/x onerror=alert(1)>\"'&"
 JPEG = b"\xff\xd8\xff\xe0 not really a picture \xff\xd9"
 
@@ -62,10 +65,14 @@ def row(*images, scene="S1", prompt="A quiet harbour", unfetched=(), warning="")
     )
 
 
-def pieces(*rows, thumbnails=lambda name: JPEG, title="Storyboard"):
-    outcome = BatchOutcome(batch_id="team.story.0a1b2c3d", owner="team", header=(), rows=rows)
+def an_outcome(*rows):
+    return BatchOutcome(batch_id="team.story.0a1b2c3d", owner="team", header=(), rows=rows)
+
+
+def pieces(*rows, thumbnails=lambda name: JPEG, title="Storyboard", page_of=None):
+    outcome = an_outcome(*rows)
     return contact_sheet_html(
-        outcome, thumbnails=thumbnails, title=title, generated_at="2026-01-05 12:00 UTC"
+        outcome, thumbnails=thumbnails, title=title, generated_at=AT, page=page_of
     )
 
 
@@ -138,7 +145,8 @@ def test_hostile_text_is_shown_as_it_was_written():
     )
     assert html.count("<script>") == 1
     assert HOSTILE not in html
-    assert unescape(html).count(HOSTILE) == 7
+    # Two titles, the prompt and its tooltip, a code, a sentence and two notes.
+    assert unescape(html).count(HOSTILE) == 8
 
 
 def test_the_policy_allows_our_own_style_and_script_by_hash_and_nothing_else():
@@ -190,7 +198,8 @@ def test_the_header_counts_and_sums():
     assert "<dt>delivered</dt><dd>2</dd>" in html
     assert "<dt>not delivered</dt><dd>1</dd>" in html
     assert "<dt>spent</dt><dd>$0.0045</dd>" in html
-    assert "team.story.0a1b2c3d" in text
+    assert "owner team" in text
+    assert '<time datetime="2026-01-05T12:00:00+00:00">05 Jan 2026, 12:00 UTC</time>' in html
     assert "All 3" in text
     assert "Delivered 2" in text
     assert "Blocked" not in text
@@ -230,3 +239,58 @@ def test_an_empty_batch_still_gives_a_page():
     html = page()
     assert html.startswith("<!doctype html>")
     assert html.rstrip().endswith("</html>")
+
+
+def test_scene_and_prompt_stand_in_the_tooltip_of_the_pictures():
+    (strip,) = [
+        a
+        for a in Elements(page(row(image(), prompt='A "quiet" harbour'))).all("div")
+        if "title" in a
+    ]
+
+    assert strip["title"] == 'S1: A "quiet" harbour'
+
+
+def test_a_small_batch_is_one_page_that_names_no_other_file():
+    (only,) = sheet_pages(an_outcome(row(image(1), image(2)), row(image())))
+
+    html = page(*only.rows, page_of=only)
+
+    assert (only.number, only.count, only.file) == (1, 1, "contact-sheet.html")
+    assert "href" not in html
+    assert "<nav" not in html
+
+
+def test_rows_are_cut_into_pages_by_images_and_none_is_cut_lost_or_doubled():
+    rows = tuple(row(*[image(v) for v in range(1, 4)], scene=f"S{n}") for n in range(7))
+
+    pages = sheet_pages(an_outcome(*rows), images_per_page=7)
+
+    assert [len(one.images) for one in pages] == [6, 6, 6, 3]
+    assert [found for one in pages for found in one.rows] == list(rows)
+    assert [one.file for one in pages] == [
+        "contact-sheet.html", "contact-sheet-2.html", "contact-sheet-3.html", "contact-sheet-4.html",
+    ]  # fmt: skip
+
+
+def test_a_row_larger_than_a_page_has_a_page_of_its_own():
+    pages = sheet_pages(
+        an_outcome(row(image(1), image(2), image(3)), row(image())), images_per_page=2
+    )
+
+    assert [len(one.images) for one in pages] == [3, 1]
+
+
+def test_pages_name_one_another_by_file_alone_and_count_the_whole_batch():
+    rows = (row(image()), row(image(status=ImageStatus.FAILED), scene="S2"))
+    first, second = sheet_pages(an_outcome(*rows), images_per_page=1)
+
+    html = page(*rows, page_of=second)
+
+    assert isinstance(first, SheetPage)
+    assert {a["href"] for a in Elements(html).all("a")} == {"contact-sheet.html"}
+    assert html.count('<b aria-current="page">2</b>') == 2
+    assert "<dt>images requested</dt><dd>2</dd>" in html
+    assert "Failed 1" in html
+    assert "Delivered 1" not in html
+    assert html.count("<article") == 1

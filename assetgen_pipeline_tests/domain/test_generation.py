@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetgen_pipeline.domain.generation import (
-    ENDS_THE_IMAGE,
-    STOPS_THE_BATCH,
+    FAILURE_RULES,
     Billing,
     ErrorKind,
     PlannedImage,
@@ -15,6 +14,7 @@ from assetgen_pipeline.domain.generation import (
 )
 from assetgen_pipeline.domain.image_request import AspectRatio, ReferenceMode
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.problems import PROBLEM_CODES
 from assetgen_pipeline_tests.builders import (
     a_batch,
     a_decision,
@@ -64,13 +64,21 @@ def test_an_image_carries_the_references_that_were_decided():
         {"model": "other"},
         {"prompt": "a living room"},
         {"aspect_ratio": AspectRatio.LANDSCAPE},
-        {"reference_mode": ReferenceMode.STYLE_AND_COMPOSITION},
         {"references": (a_reference("b"),)},
+        {"options": '{"quality": "high"}'},
         {"variant": 2},
     ],
 )
 def test_what_shapes_an_image_is_part_of_its_address(change):
     assert image_id_of(an_image(**change)) != image_id_of(an_image())
+
+
+def test_what_references_are_for_shapes_an_image_only_where_there_are_some():
+    mode = {"reference_mode": ReferenceMode.STYLE_AND_COMPOSITION}
+    some = {"references": (a_reference(),)}
+
+    assert image_id_of(an_image(**some, **mode)) != image_id_of(an_image(**some))
+    assert image_id_of(an_image(**mode)) == image_id_of(an_image())
 
 
 @pytest.mark.parametrize("change", [{"scene_id": "Z"}, {"row_number": 9}])
@@ -132,7 +140,8 @@ def test_every_kind_of_failure_has_a_code_for_people(kind):
     error = ProviderError("x", kind=kind)
 
     assert error.code.startswith("provider-")
-    assert error.billing is Billing.NOT_BILLED
+    assert "assetgen retry BATCH" in error.fix
+    assert error.billing is FAILURE_RULES[kind].billing
 
 
 def test_a_failure_says_what_it_cost_and_when_to_come_back():
@@ -143,8 +152,27 @@ def test_a_failure_says_what_it_cost_and_when_to_come_back():
     assert (error.billing, error.retry_after_s, error.cost) == (Billing.BILLED, 2.0, Money(5))
 
 
-def test_no_failure_both_ends_the_image_and_stops_the_batch():
-    assert not ENDS_THE_IMAGE & STOPS_THE_BATCH
+def test_planned_images_carry_what_the_catalogue_has_sent_along():
+    batch, decision = a_batch(an_image_request()), a_decision(row_references())
+
+    [image] = plan_images(batch, decision, provider="openai", model="m", options="{}")
+
+    assert image.options == "{}"
+
+
+def test_an_outcome_that_nobody_knows_is_never_taken_for_free():
+    error = ProviderError("x", kind=ErrorKind.UNKNOWN_OUTCOME)
+
+    assert error.billing is Billing.MAYBE
+
+
+def test_every_kind_of_failure_has_a_rule_and_a_problem_code():
+    assert set(FAILURE_RULES) == set(ErrorKind)
+    assert {rule.code for rule in FAILURE_RULES.values()} <= set(PROBLEM_CODES)
+
+
+def test_what_stops_the_batch_is_never_tried_again():
+    assert all(rule.retries == 0 for rule in FAILURE_RULES.values() if rule.stops)
 
 
 def test_a_batch_asks_for_the_variants_of_all_its_rows():

@@ -17,12 +17,19 @@ from assetgen_pipeline.domain.inbox import (
 )
 from assetgen_pipeline_tests.builders import BUCKET, NOW
 
-
-def seen(name="inbox/studio/a.csv", *, generation=1, age_s=0):
-    return DropSeen(name=name, generation=generation, updated_at=NOW - timedelta(seconds=age_s))
+NO_NAME = "its name is empty or has control characters, or its folder is not the name of an owner"
 
 
-def tick(*listing, cursor=None, states=None, owners=None, max_runs=20, now=NOW):
+def seen(name="inbox/studio/a.csv", *, generation=1, age_s=0, too_large=False):
+    return DropSeen(
+        name=name,
+        generation=generation,
+        updated_at=NOW - timedelta(seconds=age_s),
+        too_large=too_large,
+    )
+
+
+def tick(*listing, cursor=None, states=None, owners=None, max_runs=20, now=NOW, paused=()):
     return plan_tick(
         listing,
         bucket=BUCKET,
@@ -31,6 +38,7 @@ def tick(*listing, cursor=None, states=None, owners=None, max_runs=20, now=NOW):
         owners_allowed=owners,
         max_runs=max_runs,
         now=now,
+        is_paused=lambda owner: owner in paused,
     )
 
 
@@ -47,6 +55,19 @@ def test_a_new_drop_is_asked_a_run_for_once():
     assert (run.drop.owner, run.generation, run.attempt, run.dry_run) == ("studio", 1, 1, False)
     assert is_batch_id(run.batch_id)
     assert tick(seen(), cursor=first.cursor).requests == ()
+
+
+def test_a_file_that_is_too_large_is_told_once_and_never_asked_a_run_for():
+    first = tick(seen(too_large=True))
+    second = tick(
+        seen(too_large=True), cursor=first.cursor, now=NOW + timedelta(days=1), paused={"studio"}
+    )
+    replaced = tick(seen(generation=2), cursor=second.cursor)
+
+    assert [run.drop.name for run in first.too_large] == ["inbox/studio/a.csv"]
+    assert (first.requests, first.given_up) == ((), ())
+    assert (second.requests, second.given_up, second.too_large) == ((), (), ())
+    assert [run.generation for run in replaced.requests] == [2]
 
 
 def test_a_dry_run_says_so():
@@ -161,7 +182,8 @@ def test_what_is_no_batch_is_left_alone_and_reported_once():
         "inbox/studio/a.txt": "not a .csv file",
         "inbox/loose.csv": "not in an owner's folder",
         "inbox/studio/deep/a.csv": "in a deeper folder; only dry-run/ is looked into",
-        "inbox/Studio/a.csv": "the file has no name, or its folder is not the name of an owner",
+        "inbox/Studio/a.csv": NO_NAME,
+        "inbox/studio/a\0.csv": NO_NAME,
     }
     listing = [seen(name) for name in (*strays, "inbox/", "inbox/studio/", "inbox/studio/b.csv")]
 
@@ -173,15 +195,17 @@ def test_what_is_no_batch_is_left_alone_and_reported_once():
     assert len(first.requests) == 1
     assert [name for name, _ in second.ignored] == ["inbox/new.csv"]
     assert third.ignored == ()
-    assert "inbox/studio/a.txt" not in third.cursor.ignored
+    back = tick(*listing, cursor=third.cursor)
+    assert back.ignored == (("inbox/studio/a.txt", "not a .csv file"),)
 
 
 def test_a_flood_of_strays_does_not_blow_up_the_cursor():
-    listing = [seen(f"inbox/studio/{n}.txt") for n in range(1_500)]
+    listing = [seen(f"inbox/studio/{'x' * 900}{n}.txt") for n in range(1_500)]
 
     first = tick(*listing)
 
     assert len(first.cursor.ignored) == len(first.ignored) == 1_000
+    assert len(first.cursor.model_dump_json()) < 12_000
     assert tick(*listing, cursor=first.cursor).ignored == ()
 
 
@@ -237,3 +261,31 @@ def test_a_backlog_of_a_thousand_files_loses_none_and_doubles_none(seed):
     assert world.claims.keys() | given_up.keys() == names
     assert world.claims.keys().isdisjoint(given_up)
     assert tick(cursor=cursor, now=now).cursor.pending == ()
+
+
+def test_the_drops_of_a_paused_owner_are_left_alone_counted_and_taken_once_resumed():
+    listing = [seen("inbox/ada/a.csv"), seen("inbox/ada/b.csv"), seen("inbox/ben/c.csv")]
+
+    paused = tick(*listing, paused={"ada"})
+    resumed = tick(*listing, cursor=paused.cursor)
+
+    assert [run.drop.owner for run in paused.requests] == ["ben"]
+    assert paused.paused == {"ada": 2}
+    assert [run.drop.name for run in resumed.requests] == ["inbox/ada/a.csv", "inbox/ada/b.csv"]
+    assert resumed.paused == {}
+
+
+def test_a_pause_does_not_use_up_the_attempts_at_a_drop():
+    states = {run_key("inbox/studio/a.csv", 1, MAX_ATTEMPTS): "failed"}
+
+    paused = tick(seen(), cursor=pending(MAX_ATTEMPTS), states=states, paused={"studio"})
+
+    assert (paused.given_up, paused.cursor) == ((), pending(MAX_ATTEMPTS))
+
+
+def test_a_lost_request_is_made_again_also_after_the_clock_was_put_back():
+    earlier = NOW - timedelta(hours=2)
+
+    (run,) = tick(seen(), cursor=pending(), now=earlier).requests
+
+    assert run.run_key == pending().pending[0].run_key

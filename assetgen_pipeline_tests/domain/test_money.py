@@ -40,7 +40,7 @@ def test_dollars_become_micros(usd, micros):
         "ten",
         "1,5",
         "$1",
-        "1000001",
+        "1000000001",
         "1e6000000",
     ],
 )

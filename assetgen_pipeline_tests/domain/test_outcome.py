@@ -71,6 +71,14 @@ def test_the_last_attempt_speaks_unless_an_earlier_one_delivered():
     assert (delivered.attempts, delivered.latency_ms) == (3, 15)
 
 
+def test_the_last_attempt_speaks_also_where_the_clock_was_put_back_before_it():
+    first = a_failed_attempt(attempt_no=1)
+    earlier = NOW - timedelta(hours=1)
+    second = a_failed_attempt(attempt_no=2, intent_at=earlier, code="provider-blocked")
+
+    assert image_of(first, second).status is ImageStatus.BLOCKED
+
+
 def test_an_image_costs_what_all_its_attempts_cost():
     paid = a_failed_attempt(cost=Money(500), cost_basis="flat", attempt_no=1)
 

@@ -19,12 +19,13 @@ from assetgen_pipeline_tests.builders import (
     row_references,
 )
 
-GOOD, OTHER, SAME, DEAD, EVIL = (f"https://example.com/{n}" for n in range(5))
+GOOD, OTHER, SAME, DEAD, GONE, EVIL = (f"https://example.com/{n}" for n in range(6))
 OUTCOMES = {
     GOOD: fetched("a"),
     OTHER: fetched("b"),
     SAME: fetched("a"),
     DEAD: Unfetched(fingerprint=url_fingerprint(DEAD), code="reference-unavailable", detail="404"),
+    GONE: Unfetched(fingerprint=url_fingerprint(GONE), code="reference-type", detail="no image"),
     EVIL: Blocked(code="reference-blocked", detail="refused by policy"),
 }
 
@@ -73,10 +74,13 @@ def test_six_references_at_most_and_duplicates_do_not_use_up_a_place():
 
 
 def test_a_reference_that_could_not_be_had_is_named_and_the_row_goes_on():
-    row = decide(DEAD, GOOD)
+    row = decide(DEAD, GOOD, GONE)
 
     assert letters(row) == "a"
-    assert row.unfetched == (f"{url_label(DEAD)}: reference-unavailable: 404",)
+    assert row.unfetched == (
+        f"reference 1, {url_label(DEAD)}: reference-unavailable: 404",
+        f"reference 3, {url_label(GONE)}: reference-type: no image",
+    )
     assert row.failure_code is None
 
 
@@ -85,7 +89,7 @@ def test_a_reference_refused_by_policy_fails_the_row_whatever_else_it_has():
 
     assert (row.used, row.unfetched) == ((), ())
     assert row.failure_code == "reference-blocked"
-    assert row.failure == f"{url_label(EVIL)}: refused by policy"
+    assert row.failure == f"reference 3, {url_label(EVIL)}: refused by policy"
 
 
 def test_a_missing_pack_fails_a_row_that_names_nothing_else():

@@ -78,7 +78,9 @@ def test_a_cell_that_breaks_its_rule_is_invalid(column, cell):
     assert found(a_row(**{column: cell})) == [(2, column, "row-invalid")]
 
 
-@pytest.mark.parametrize("prompt", ["", "   ", "\u3000", "x" * 1001, "x" * 8001])
+@pytest.mark.parametrize(
+    "prompt", ["", "   ", "\u3000", "\u200b" * 10, "\u200d\ufe0f", "x" * 1001, "x" * 8001]
+)
 def test_a_prompt_has_1_to_1000_characters_after_trimming(prompt):
     assert found(a_csv(["S1", prompt])) == [(2, "prompt", "row-invalid")]
 

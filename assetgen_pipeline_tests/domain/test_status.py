@@ -85,3 +85,10 @@ def test_each_state_has_the_exit_code_of_the_contract(state, code, ended):
 
 def test_no_state_is_forgotten():
     assert len(BatchState) == 12
+
+
+@pytest.mark.parametrize("field", ["started_at", "updated_at", "finished_at"])
+@pytest.mark.parametrize("text", ["", "soon", "2026-03-01T12:00:00", "2026-03-01"])
+def test_an_instant_has_a_time_zone(field, text):
+    with pytest.raises(ValidationError):
+        a_status(**{field: text})
