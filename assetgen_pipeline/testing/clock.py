@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from assetgen_pipeline.ports import Clock
+from assetgen_pipeline.ports.clock import Clock
 
 _START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

@@ -1,30 +1,21 @@
-"""The books behind the ledger in memory: days, holds and what each entry does to them."""
+"""The books behind the ledger in memory: attempts, and what each entry does to days and holds."""
 
 import hashlib
-import threading
-from dataclasses import dataclass, field
-from datetime import date
-from zoneinfo import ZoneInfo
 
 from assetgen_pipeline.domain.budget import (
     AttemptRecord,
     AttemptRequest,
     AttemptState,
-    Hold,
+    BudgetDay,
     InvariantCheck,
     budget_date_at,
     day_bounds,
+    limit_in_force,
 )
-from assetgen_pipeline.domain.errors import (
-    BudgetRefused,
-    HoldNotOpen,
-    IdempotencyConflict,
-    LedgerError,
-)
-from assetgen_pipeline.domain.money import MAX_MICROS, Money
-from assetgen_pipeline.ports import Clock
+from assetgen_pipeline.domain.errors import IdempotencyConflict, LedgerError
+from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.testing.ledger_days import PROJECT_KEY, Day, Held, MemoryDays
 
-_PROJECT_KEY = "\0project"  # no owner has this name
 _SENTENCES = {
     "I1": "No day holds and has spent more than its limit and its recorded overrun.",
     "I2": "A day's held amount is what its holds have neither drawn nor released.",
@@ -33,150 +24,25 @@ _SENTENCES = {
 _RUN_ENDED = "the run ended before the outcome was known"
 
 
-@dataclass(slots=True)
-class Day:
-    """One scope's day, in micros."""
-
-    limit: int
-    held: int = 0
-    settled: int = 0
-    overrun: int = 0
-
-
-@dataclass(slots=True)
-class Held:
-    """A hold and what has become of it."""
-
-    value: Hold
-    price_version: str
-    drawn: int = 0
-    released: int = 0
-    open: bool = True
-    attempts: list[str] = field(default_factory=list)
-
-
-class MemoryBooks:
-    """State and rules, without a lock of their own."""
-
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        default_limit: Money,
-        project_limit: Money | None = None,
-        time_zone: ZoneInfo | None = None,
-    ) -> None:
-        """Begin empty, with the days of `time_zone` (UTC)."""
-        self._clock = clock
-        self._zone = time_zone or ZoneInfo("UTC")
-        self._default = default_limit
-        self._project = project_limit or Money(MAX_MICROS)
-        self._limits: dict[str, Money] = {}
-        self._days: dict[tuple[str, date], Day] = {}
-        self._holds: dict[str, Held] = {}
-        self._attempts: dict[str, AttemptRecord] = {}
-        self._covered: dict[str, int] = {}
-        self._lock = threading.RLock()
-
-    def today(self) -> date:
-        """The budget day of this instant."""
-        return budget_date_at(self._clock.now(), self._zone)
-
-    def limit_of(self, owner: str) -> Money:
-        """The limit that a new day gets."""
-        if owner == _PROJECT_KEY:
-            return self._project
-        return self._limits.get(owner, self._default)
-
-    def days_of(self, hold: Hold) -> list[Day]:
-        """The hold's day, of its owner and of the deployment."""
-        return [self._day_of(name, hold.budget_date) for name in (hold.owner, _PROJECT_KEY)]
-
-    def _day_of(self, name: str, day: date) -> Day:
-        return self._days.setdefault((name, day), Day(self.limit_of(name).micros))
-
-    def apply_limits(self, owner: str, day: date) -> None:
-        """Bring the owner's day to the limit now set, as far as it can be lowered."""
-        row = self._day_of(owner, day)
-        target = self.limit_of(owner).micros
-        row.limit = max(target, min(row.limit, row.held + row.settled))
-
-    def open_of(self, batch_id: str) -> Held | None:
-        """The batch's open hold."""
-        batch = (held for held in self._holds.values() if held.value.batch_id == batch_id)
-        return next((held for held in batch if held.open), None)
-
-    def usable(self, hold: Hold) -> Held:
-        """The hold, if whoever has `hold` may still send.
-
-        Raises:
-            HoldNotOpen: closed, or taken over by another run.
-        """
-        held = self._holds.get(hold.hold_id)
-        if held is None or not held.open:
-            raise HoldNotOpen("the hold has ended")
-        if held.value.fence != hold.fence:
-            raise HoldNotOpen("another run took the hold over")
-        return held
-
-    def new_hold(self, owner: str, batch_id: str, amount: Money, price_version: str) -> Hold:
-        """Open a hold on today's budget.
-
-        Raises:
-            BudgetRefused: the day's limit does not cover it.
-        """
-        number = sum(held.value.batch_id == batch_id for held in self._holds.values()) + 1
-        key = f"reserve:{batch_id}:{number}"
-        value = Hold(
-            hold_id=hashlib.sha256(key.encode()).hexdigest()[:32],
-            batch_id=batch_id,
-            owner=owner,
-            budget_date=self.today(),
-            amount=amount,
-            fence=1,
-        )
-        self.apply_limits(owner, value.budget_date)
-        self._take(value, amount.micros)
-        self._holds[value.hold_id] = Held(value, price_version)
-        return value
-
-    def _take(self, hold: Hold, micros: int) -> None:
-        for name, row in zip((hold.owner, _PROJECT_KEY), self.days_of(hold), strict=True):
-            if micros and row.held + row.settled + micros > row.limit:
-                raise BudgetRefused(
-                    estimate=Money(micros),
-                    headroom=Money(max(0, row.limit - row.held - row.settled)),
-                    limit=Money(row.limit),
-                    resets_at=day_bounds(hold.budget_date, self._zone)[1],
-                    scope="project" if name == _PROJECT_KEY else f"owner:{name}",
-                )
-        for row in self.days_of(hold):
-            row.held += micros
-
-    def extend(self, held: Held, micros: int) -> None:
-        """Add cover to a hold, on its own day.
-
-        Raises:
-            BudgetRefused: that day's limit does not cover it.
-        """
-        if micros > 0:
-            self._take(held.value, micros)
-            amount = held.value.amount + Money(micros)
-            held.value = held.value.model_copy(update={"amount": amount})
-
-    def _in_flight(self, held: Held) -> list[AttemptRecord]:
-        attempts = (self._attempts[name] for name in held.attempts)
-        return [one for one in attempts if one.state is AttemptState.INTENT]
-
-    def free(self, held: Held) -> int:
-        """What a hold has left for further attempts, in micros."""
-        inflight = sum(one.ceiling.micros for one in self._in_flight(held))
-        return held.value.amount.micros - held.drawn - held.released - inflight
+class MemoryBooks(MemoryDays):
+    """Attempts over days and holds, without a lock of their own."""
 
     def of_item(self, batch_id: str, item_key: str) -> list[AttemptRecord]:
         """All attempts of one item, oldest first."""
         wanted = (batch_id, item_key)
         return [one for one in self._attempts.values() if (one.batch_id, one.item_key) == wanted]
+
+    def has_twin(self, held: Held, image_id: str) -> bool:
+        """Whether the owner has this image, or an attempt at it in flight."""
+        return any(
+            one.image_id == image_id
+            and (
+                one.state is AttemptState.INTENT
+                or (one.state is AttemptState.CAPTURED and one.image is not None)
+            )
+            and self._holds[one.hold_id].value.owner == held.value.owner
+            for one in self._attempts.values()
+        )
 
     def add(self, held: Held, request: AttemptRequest) -> AttemptRecord:
         """Record an item's next attempt as an intent."""
@@ -255,8 +121,59 @@ class MemoryBooks:
 
     def assume_in_flight(self, held: Held) -> None:
         """Book every open attempt of a hold at its ceiling."""
-        for one in self._in_flight(held):
+        for one in self.in_flight(held):
             self.end(one.attempt_id, AttemptState.ASSUMED, "internal", _RUN_ENDED, 0)
+
+    def end_hold(self, held: Held, state: str) -> Money:
+        """End a hold and return what was released."""
+        self.assume_in_flight(held)
+        rest = self.free(held)
+        held.released += rest
+        held.state = state
+        for day in self.days_of(held.value):
+            day.held -= rest
+        return Money(rest)
+
+    def reconcile_assumed(self, before: AttemptRecord, cost: Money | None) -> None:
+        """Book what an assumed attempt really cost, or that it was free.
+
+        Raises:
+            IdempotencyConflict: the attempt is final already, and otherwise.
+            LedgerError: it is still in flight.
+        """
+        if before.state is AttemptState.INTENT:
+            raise LedgerError("the attempt is still in flight; settle its batch first")
+        ended = AttemptState.VOIDED if cost is None else AttemptState.CAPTURED
+        if (before.state, before.cost) == (ended, cost):
+            return
+        self.refuse_final(before, {AttemptState.ASSUMED})
+        self.book(before, 0 if cost is None else cost.micros)
+        basis = "none" if cost is None else "usage"
+        self.change(before, {"state": ended, "cost": cost, "cost_basis": basis})
+
+    def figures(self, owner: str) -> BudgetDay:
+        """What stands against an owner's limit today."""
+        today = self.today()
+        row = self._days.get((owner, today)) or Day(self.limit_of(owner).micros)
+        target, taken = self.limit_of(owner), row.held + row.settled
+        assumed = sum(
+            one.cost.micros
+            for one in self._attempts.values()
+            if one.state is AttemptState.ASSUMED
+            and one.cost is not None
+            and one.budget_date == today
+            and owner in (PROJECT_KEY, self._holds[one.hold_id].value.owner)
+        )
+        return BudgetDay(
+            owner="" if owner == PROJECT_KEY else owner,
+            budget_date=today,
+            limit=limit_in_force(target, present=Money(row.limit), taken=taken),
+            held=Money(row.held),
+            settled=Money(row.settled),
+            assumed=Money(assumed),
+            overrun=Money(row.overrun),
+            resets_at=day_bounds(today, self._zone)[1],
+        )
 
     def change(self, before: AttemptRecord, changes: dict[str, object]) -> None:
         """Store a resolved attempt."""
@@ -286,7 +203,7 @@ class MemoryBooks:
         for (owner, day), row in self._days.items():
             left = spent = 0
             for held in self._holds.values():
-                if held.value.budget_date == day and owner in (held.value.owner, _PROJECT_KEY):
+                if held.value.budget_date == day and owner in (held.value.owner, PROJECT_KEY):
                     left += held.value.amount.micros - held.drawn - held.released
                     costs = (self._attempts[name].cost for name in held.attempts)
                     spent += sum(cost.micros for cost in costs if cost is not None)

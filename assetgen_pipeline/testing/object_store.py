@@ -15,7 +15,8 @@ from assetgen_pipeline.domain.errors import (
     ObjectMissing,
     StorageUnavailable,
 )
-from assetgen_pipeline.ports import Clock, ObjectInfo, ObjectStore
+from assetgen_pipeline.ports.clock import Clock
+from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 
 Verb = Literal["read", "stat", "create", "write", "delete", "list"]
 

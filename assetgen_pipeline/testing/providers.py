@@ -1,9 +1,6 @@
 """An image provider that does what a test wrote down for it."""
 
 import asyncio
-import hashlib
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +8,8 @@ from dataclasses import dataclass
 from assetgen_pipeline.domain.budget import AttemptToken
 from assetgen_pipeline.domain.generation import PlannedImage, ProviderError, ProviderImage
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.ports import ImageProvider
+from assetgen_pipeline.ports.images import ImageProvider
+from assetgen_pipeline.testing.pictures import one_colour_png
 
 ScriptedOutcome = ProviderImage | ProviderError
 
@@ -95,14 +93,4 @@ class ScriptedProvider(ImageProvider):
 def small_png(image: PlannedImage) -> bytes:
     """A real one-colour PNG of the image's shape, its colour from its content address."""
     width, height = image.aspect_ratio.pixels(_LONG_EDGE_PX)
-    colour = hashlib.sha256(image.image_id.encode()).digest()[:3]
-    rows = (b"\0" + colour * width) * height
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(kind, data)
-        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    )
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return one_colour_png(width, height, seed=image.image_id.encode())

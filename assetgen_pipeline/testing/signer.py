@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from assetgen_pipeline.domain.delivery import SignedUrl
 from assetgen_pipeline.domain.errors import StorageUnavailable
-from assetgen_pipeline.ports import UrlSigner
+from assetgen_pipeline.ports.delivery import UrlSigner
 
 _LIMIT = timedelta(days=7)
 

@@ -1,11 +1,13 @@
 """Attempts, in the words of `ports.Ledger`: the fake, SQLite and PostgreSQL alike."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 import pytest
 
 from assetgen_pipeline.domain.budget import AttemptState
-from assetgen_pipeline.domain.errors import BudgetRefused, IdempotencyConflict
+from assetgen_pipeline.domain.errors import BudgetRefused, ContentTaken, IdempotencyConflict
 from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline_tests.ledger_helpers import IMAGE, capture, figures, request, reserve
 
@@ -152,3 +154,89 @@ def test_reused_images_cost_nothing_and_are_recorded_once(ledger):
         ZERO,
     )
     assert figures(ledger) == (300, 0, 0)
+
+
+def test_a_further_attempt_takes_cover_of_its_own_and_leaves_the_others_theirs(ledger):
+    hold = reserve(ledger, 300)
+    capture(ledger, ledger.intent(hold, request("i1")), 100, image=None)
+
+    capture(ledger, ledger.intent(hold, request("i1", further=True)), 100)
+
+    assert figures(ledger) == (200, 200, 0)
+    assert ledger.open_hold("b1").amount == Money(400)
+
+
+def test_a_further_attempt_that_the_day_does_not_cover_is_refused_though_the_hold_has_some(ledger):
+    hold = reserve(ledger, 1000)
+    capture(ledger, ledger.intent(hold, request("i1")), 100, image=None)
+
+    with pytest.raises(BudgetRefused):
+        ledger.intent(hold, request("i1", further=True))
+
+    capture(ledger, ledger.intent(hold, request("i2")), 100)
+    assert figures(ledger) == (800, 200, 0)
+
+
+def test_only_attempts_that_changed_since_are_read_again(ledger, ledger_clock):
+    hold = reserve(ledger)
+    first = ledger.intent(hold, request("i1"))
+    capture(ledger, ledger.intent(hold, request("i2")), 60)
+    ledger_clock.advance(timedelta(seconds=5))
+    since = ledger_clock.now()
+    capture(ledger, first, 60)
+    ledger.intent(hold, request("i3"))
+
+    changed = ledger.attempts("b1", since=since)
+
+    assert sorted(one.item_key for one in changed) == ["i1", "i3"]
+    assert len(ledger.attempts("b1")) == 3
+
+
+def test_an_image_that_the_owner_has_is_not_paid_again_where_the_request_says_once(ledger):
+    capture(ledger, ledger.intent(reserve(ledger), request("i1")), 60)
+    hold = reserve(ledger, batch="b2")
+
+    with pytest.raises(ContentTaken):
+        ledger.intent(hold, request("i1", once=True))
+
+    assert ledger.attempts("b2") == []
+    assert ledger.intent(hold, request("i1")).attempt_no == 1
+
+
+def test_an_image_in_flight_for_another_batch_is_not_paid_again_until_that_failed(ledger):
+    first = ledger.intent(reserve(ledger), request("i1"))
+    hold = reserve(ledger, batch="b2")
+
+    with pytest.raises(ContentTaken):
+        ledger.intent(hold, request("i1", once=True))
+    ledger.void(first, code="x", detail="")
+
+    assert ledger.intent(hold, request("i1", once=True)).attempt_no == 1
+
+
+def test_other_owners_and_other_images_are_no_twins(ledger):
+    ledger.intent(reserve(ledger), request("i1"))
+    bens = reserve(ledger, batch="b2", owner="ben")
+
+    ledger.intent(bens, request("i1", once=True))
+    ledger.intent(bens, request("i2", once=True))
+
+    assert len(ledger.attempts("b2")) == 2
+
+
+def test_of_many_batches_that_ask_for_one_image_at_once_one_may_pay(ledger):
+    holds = [reserve(ledger, 100, batch=f"b{n}") for n in range(6)]
+    together = threading.Barrier(len(holds))
+
+    def ask(hold):
+        together.wait(timeout=60)
+        try:
+            ledger.intent(hold, request("i1", once=True))
+        except ContentTaken:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(holds)) as pool:
+        answers = list(pool.map(ask, holds))
+
+    assert answers.count(True) == 1

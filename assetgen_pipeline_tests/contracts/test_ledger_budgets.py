@@ -163,6 +163,16 @@ def test_a_lowered_limit_stops_at_what_today_holds_and_spent(ledger, ledger_cloc
     assert ledger.day("ann").limit == Money(100)
 
 
+def test_a_refusal_on_an_earlier_day_leaves_that_days_limit_as_it_was(ledger, ledger_clock):
+    hold = reserve(ledger, 0)
+    ledger_clock.advance(timedelta(days=1))
+    ledger.set_limit("ann", ZERO, set_by="op")
+    with pytest.raises(BudgetRefused):
+        reserve(ledger, 1)
+
+    assert ledger.intent(hold, request(ceiling=1)).ceiling == Money(1)
+
+
 def test_a_changed_default_counts_for_owners_without_a_limit_of_their_own(
     build_ledger, ledger_clock
 ):
@@ -199,3 +209,14 @@ def test_an_attempt_that_no_ledger_made_is_refused(ledger, build_ledger, ledger_
     other = token.intent(reserve(token, batch="zz"), request("zz"))
     with pytest.raises(LedgerError):
         capture(ledger, other, 1)
+
+
+def test_image_users_are_the_batches_that_have_the_image(ledger):
+    first, second = reserve(ledger), reserve(ledger, batch="b2")
+    capture(ledger, ledger.intent(first, request()), 10)
+    capture(ledger, ledger.intent(first, request("i2")), 10, image=None)
+    ledger.reuse(second, request(), IMAGE)
+    names = [f"image-i{number}" for number in range(1200)]
+    assert ledger.image_users("ann", names) == {"image-i1": {"b1", "b2"}}
+    assert ledger.image_users("bob", names) == {}
+    assert ledger.image_users("ann", []) == {}

@@ -352,15 +352,22 @@ class TestTheRealOneOnly:
         assert GcsObjectStore(client, bucket="real-bucket").read("a") == b"bytes"
         client.close()
 
-    def test_bytes_that_break_on_the_way_are_unavailable(self, httpserver):
-        httpserver.expect_request("/download/storage/v1/b/real-bucket/o/a").respond_with_data(
+    def test_bytes_that_break_on_the_way_are_unavailable_and_their_object_is_named(
+        self, httpserver
+    ):
+        path = "/download/storage/v1/b/real-bucket/o/images/ada/a.png"
+        httpserver.expect_request(path).respond_with_data(
             b"bytes", headers={"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA==,crc32c=AAAAAA=="}
         )
         client = emulator_client(httpserver.url_for("").rstrip("/"))
 
-        with pytest.raises(StorageUnavailable, match="checksum"):
-            GcsObjectStore(client, bucket="real-bucket").read("a")
+        with pytest.raises(StorageUnavailable) as failure:
+            GcsObjectStore(client, bucket="real-bucket").read("images/ada/a.png")
         client.close()
+
+        assert str(failure.value) == (
+            "the bytes of images/ada/a.png that arrived do not match their checksum (DataCorruption)"
+        )
 
     def test_nothing_but_the_object_is_asked_for(self, httpserver):
         httpserver.expect_request("/storage/v1/b/real-bucket/o/a").respond_with_data("no", 404)
