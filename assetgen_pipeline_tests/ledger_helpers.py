@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import event
+
+from assetgen_pipeline.adapters import sql_ledger_steps
 from assetgen_pipeline.adapters.sql_ledger import open_sql_ledger
 from assetgen_pipeline.adapters.system_clock import SystemClock
 from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.ports import Ledger
+from assetgen_pipeline.ports.ledger import Ledger
 
 LIMIT = 1000
 IMAGE = StoredImage.of(
@@ -72,3 +75,23 @@ def capture(ledger, token, cost, image=IMAGE, basis="usage"):
 def figures(ledger, owner="ann"):
     day = ledger.day(owner)
     return day.held.micros, day.settled.micros, day.overrun.micros
+
+
+def on_statements(engine, *, before=None, after=None):
+    """Hear of each statement, also of those that the driver is handed directly."""
+    ignore = lambda *_: None  # noqa: E731
+    before, after = before or ignore, after or ignore
+    event.listen(engine, "before_cursor_execute", lambda c, _cursor, text, *_: before(c, text))
+    event.listen(engine, "after_cursor_execute", lambda c, _cursor, text, *_: after(c, text))
+    real = sql_ledger_steps.send
+
+    def send(connection, statement, values):
+        if connection.engine is not engine:
+            return real(connection, statement, values)
+        text = statement.on(connection.dialect).text
+        before(connection, text)
+        cursor = real(connection, statement, values)
+        after(connection, text)
+        return cursor
+
+    sql_ledger_steps.send = send

@@ -23,12 +23,32 @@ from assetgen_pipeline.adapters.sql_ledger import upgrade_schema
 _TEMPLATE = "ledger_template"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
-    process: subprocess.Popen
     directory: Path
     port: int
     user: str
+    bin_directory: Path
+    arguments: list
+    as_user: dict
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.arguments, cwd=self.directory, stdout=log, stderr=log, **self.as_user
+            )
+        _wait(self, self.bin_directory)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash of it would (`pg_ctl stop -m immediate`)."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
+    def start_again(self) -> None:
+        """Start it after a crash; it recovers from its log."""
+        self.start()
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://{self.user}@127.0.0.1:{self.port}/{database}"
@@ -48,7 +68,7 @@ class Cluster:
         upgrade_schema(self.url(_TEMPLATE))
 
     def stop(self) -> None:
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(20)
@@ -75,6 +95,14 @@ def require_cluster() -> Cluster:
 
 @functools.cache
 def _start() -> Cluster:
+    return new_cluster()
+
+
+def new_cluster(*, durable: bool = False) -> Cluster:
+    """A cluster of its own, for tests that kill it and for benchmarks; stop it.
+
+    `durable` waits for the disk at each commit, as production does.
+    """
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=str)
     if not programs:
         raise FileNotFoundError("no PostgreSQL server under /usr/lib/postgresql")
@@ -110,7 +138,7 @@ def _start() -> Cluster:
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": str(directory),
         "port": str(port),
-        "fsync": "off",
+        "fsync": "on" if durable else "off",
         "max_connections": "100",
         "shared_buffers": "16MB",
     }
@@ -119,12 +147,10 @@ def _start() -> Cluster:
     if shutil.which("setpriv"):
         # The server goes when we are killed, too.
         arguments = ["setpriv", "--pdeathsig", "INT", "--", *arguments]
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, cwd=directory, stdout=log, stderr=log, **as_user)
-    cluster = Cluster(process, directory, port, user)
+    cluster = Cluster(directory, port, user, bin_directory, arguments, as_user)
     atexit.register(cluster.stop)
     try:
-        _wait(cluster, bin_directory)
+        cluster.start()
         cluster.make_template()
     except BaseException:
         cluster.stop()

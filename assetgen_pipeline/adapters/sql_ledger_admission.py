@@ -1,48 +1,66 @@
-"""Letting batches in and out: reserve, take over, settle, limits and the day's figures."""
+"""Letting batches in and out: reserve, take over, settle, expire."""
 
-import hashlib
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, update
 
 from assetgen_pipeline.adapters.sql_ledger_bookings import assume_in_flight
-from assetgen_pipeline.adapters.sql_ledger_days import (
-    DayBook,
-    Decision,
-    Entry,
-    from_us,
-    headroom_of,
-    insert_if_absent,
-    owner_scope,
-    to_us,
-)
+from assetgen_pipeline.adapters.sql_ledger_days import DayBook, Decision
 from assetgen_pipeline.adapters.sql_ledger_holds import (
-    extend,
     free_micros,
     hold_value,
     locked_hold,
-    open_of_batch,
+    locked_holds,
+    locked_open_hold,
+    move_hold,
+    take_cover,
 )
-from assetgen_pipeline.adapters.sql_ledger_schema import CLOSED, attempt, budget_limit, hold
-from assetgen_pipeline.domain.budget import AttemptState, BudgetDay, Hold, day_bounds
+from assetgen_pipeline.adapters.sql_ledger_instants import to_us
+from assetgen_pipeline.adapters.sql_ledger_journal import Entry, apply_limits, post, take
+from assetgen_pipeline.adapters.sql_ledger_openings import (
+    Opening,
+    Wanted,
+    look,
+    open_hold,
+)
+from assetgen_pipeline.adapters.sql_ledger_schema import CLOSED, EXPIRED, OPEN, hold
+from assetgen_pipeline.domain.budget import Hold
 from assetgen_pipeline.domain.errors import BudgetRefused, IdempotencyConflict, LedgerUnavailable
 from assetgen_pipeline.domain.money import ZERO, Money
 
 # Each turn loses only to another process that opened or ended a hold of the same batch.
 _TURNS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a run asks for on behalf of its batch."""
-
-    owner: str
-    batch_id: str
-    run_id: str
-    amount: Money
-    price_version: str
+# Long enough to be quick, short enough to keep nobody waiting.
+_HOLDS_AT_ONCE = 50
+_columns = hold.c
+_this = _columns.hold_id == bindparam("b_hold")
+_drawn = {
+    "drawn_micros": _columns.drawn_micros + bindparam("b_drawn", type_=BigInteger),
+    "inflight_micros": _columns.inflight_micros - bindparam("b_drawn", type_=BigInteger),
+    "fence": _columns.fence + 1,
+}
+_HAND_OVER = (
+    update(hold)
+    .where(_this)
+    .values(
+        run_id=bindparam("b_run"),
+        worker=bindparam("b_worker"),
+        price_version=bindparam("b_prices"),
+        **_drawn,
+    )
+)
+_END = (
+    update(hold)
+    .where(_this)
+    .values(
+        released_micros=_columns.released_micros + bindparam("b_rest", type_=BigInteger),
+        state=bindparam("b_state"),
+        closed_us=bindparam("b_now", type_=BigInteger),
+        **_drawn,
+    )
+)
 
 
 def reserve(connection: Connection, book: DayBook, wanted: Wanted, *, now: datetime) -> Hold:
@@ -54,15 +72,14 @@ def reserve(connection: Connection, book: DayBook, wanted: Wanted, *, now: datet
         LedgerUnavailable: other processes kept opening and ending holds of this batch.
     """
     for _ in range(_TURNS):
-        found = connection.execute(open_of_batch(wanted.batch_id).with_for_update()).first()
+        found = look(connection, book, wanted, now=now)
         held = (
-            _open(connection, book, wanted, now=now)
-            if found is None
+            _open(connection, book, found, wanted, now=now)
+            if found.hold_id is None
             else _take_over(connection, book, found, wanted, now=now)
         )
         if held is not None:
-            _note_allowed(connection, book, held, wanted, now=now)
-            return hold_value(held)
+            return held
     raise LedgerUnavailable("others keep opening and ending holds of this batch")
 
 
@@ -84,170 +101,144 @@ def note_refusal(
     book.decide(connection, decision, now=now)
 
 
-def settle(connection: Connection, book: DayBook, batch_id: str, *, now: datetime) -> Money:
+def settle(connection: Connection, batch_id: str, *, now: datetime) -> Money:
     """End a batch's open hold and return what was released."""
-    found = connection.execute(open_of_batch(batch_id).with_for_update()).first()
-    if found is None:
-        return ZERO
-    row = assume_in_flight(connection, book, found, now=now)
-    rest = free_micros(row)
-    connection.execute(
-        update(hold)
-        .where(hold.c.hold_id == row.hold_id)
-        .values(
-            released_micros=hold.c.released_micros + rest,
-            state=CLOSED,
-            fence=hold.c.fence + 1,
-            closed_us=to_us(now),
-        )
-    )
-    entry = Entry(
+    found = locked_open_hold(connection, batch_id)
+    return ZERO if found is None else _end(connection, [found], CLOSED, now=now)[found.hold_id]
+
+
+def of_one_day(holds: Sequence[Hold]) -> Iterator[list[Hold]]:
+    """The holds in groups that one transaction ends."""
+    days: dict[tuple[str, date], list[Hold]] = {}
+    for one in holds:
+        days.setdefault((one.owner, one.budget_date), []).append(one)
+    for together in days.values():
+        for start in range(0, len(together), _HOLDS_AT_ONCE):
+            yield together[start : start + _HOLDS_AT_ONCE]
+
+
+def expire(
+    connection: Connection, wanted: Sequence[Hold], *, now: datetime
+) -> dict[tuple[str, int], Money]:
+    """End dead runs' holds of one owner and day; what was released, by hold and fence.
+
+    Those that have ended, or whose fence has moved on, are left out.
+    """
+    known = {(one.hold_id, one.fence) for one in wanted}
+    rows = locked_holds(connection, sorted({hold_id for hold_id, _fence in known}))
+    dead = [row for row in rows if row.state == OPEN and (row.hold_id, row.fence) in known]
+    released = _end(connection, dead, EXPIRED, now=now) if dead else {}
+    return {(row.hold_id, row.fence): released[row.hold_id] for row in dead}
+
+
+def _end(
+    connection: Connection, rows: Sequence[Row[Any]], state: str, *, now: datetime
+) -> dict[str, Money]:
+    """End locked holds of one owner and day; what was released, by hold."""
+    draws = assume_in_flight(connection, [row.hold_id for row in rows], now=now)
+    rests = {row.hold_id: free_micros(row) for row in rows}
+    endings = [
+        {
+            "b_hold": hold_id,
+            "b_drawn": sum(entry.micros for entry in draws[hold_id]),
+            "b_rest": rest,
+            "b_state": state,
+            "b_now": to_us(now),
+        }
+        for hold_id, rest in rests.items()
+    ]
+    connection.execute(_END, endings if len(endings) > 1 else endings[0])
+    entries = [
+        entry
+        for hold_id, rest in rests.items()
+        for entry in (*draws[hold_id], _release(hold_id, rest))
+    ]
+    post(connection, rows[0].owner, rows[0].budget_date, entries, now=now)
+    return {hold_id: Money(rest) for hold_id, rest in rests.items()}
+
+
+def _release(hold_id: str, micros: int) -> Entry:
+    return Entry(
         kind="release",
-        key=f"release:{row.hold_id}",
+        key=f"release:{hold_id}",
         source="held",
         target="available",
-        micros=rest,
-        hold_id=row.hold_id,
+        micros=micros,
+        hold_id=hold_id,
     )
-    book.post(connection, row.owner, row.budget_date, entry, now=now)
-    return Money(rest)
-
-
-def day(connection: Connection, book: DayBook, owner: str, *, now: datetime) -> BudgetDay:
-    """The owner's budget today, also where nothing was reserved yet."""
-    date = book.today(connection, now)
-    row = book.row(connection, owner_scope(owner), date)
-    if row is None:
-        return BudgetDay(
-            owner=owner,
-            budget_date=date,
-            limit=book.limit_of(connection, owner),
-            held=ZERO,
-            settled=ZERO,
-            assumed=ZERO,
-            overrun=ZERO,
-            resets_at=day_bounds(date, book.time_zone)[1],
-        )
-    assumed = select(func.coalesce(func.sum(attempt.c.cost_micros), 0)).where(
-        attempt.c.owner == owner,
-        attempt.c.budget_date == date,
-        attempt.c.state == AttemptState.ASSUMED.value,
-    )
-    return BudgetDay(
-        owner=owner,
-        budget_date=date,
-        limit=Money(row.limit_micros),
-        held=Money(row.held_micros),
-        settled=Money(row.settled_micros),
-        assumed=Money(int(connection.execute(assumed).scalar_one())),
-        overrun=Money(row.overrun_micros),
-        resets_at=from_us(row.ends_at_us),
-    )
-
-
-def set_limit(
-    connection: Connection,
-    book: DayBook,
-    owner: str,
-    limit: Money,
-    *,
-    set_by: str,
-    now: datetime,
-) -> BudgetDay:
-    """Change an owner's limit, for today as far as today allows."""
-    values = {
-        "owner": owner,
-        "limit_micros": limit.micros,
-        "set_by": set_by,
-        "set_us": to_us(now),
-    }
-    connection.execute(insert(budget_limit).values(values))
-    date = book.today(connection, now)
-    book.ensure(connection, owner, date)
-    book.apply_limits(connection, owner, date)
-    present = day(connection, book, owner, now=now)
-    decision = Decision(
-        outcome="limit",
-        owner=owner,
-        budget_date=date,
-        scope=owner_scope(owner),
-        estimate=limit.micros,
-        headroom=present.headroom.micros,
-        limit=present.limit.micros,
-        actor=set_by,
-    )
-    book.decide(connection, decision, now=now)
-    return present
 
 
 def _open(
-    connection: Connection, book: DayBook, wanted: Wanted, *, now: datetime
-) -> Row[Any] | None:
-    date = book.today(connection, now)
-    book.ensure(connection, wanted.owner, date)
-    earlier = select(func.count()).where(hold.c.batch_id == wanted.batch_id)
-    key = f"reserve:{wanted.batch_id}:{connection.execute(earlier).scalar_one() + 1}"
-    hold_id = hashlib.sha256(key.encode()).hexdigest()[:32]
-    row: dict[str, object] = {
-        "hold_id": hold_id,
-        "idempotency_key": key,
-        "batch_id": wanted.batch_id,
-        "owner": wanted.owner,
-        "scope": owner_scope(wanted.owner),
-        "budget_date": date,
-        "run_id": wanted.run_id,
-        "price_version": wanted.price_version,
-        "amount_micros": wanted.amount.micros,
-        "created_us": to_us(now),
-    }
-    # On PostgreSQL this waits for a twin; if the twin is committed, its hold is taken over.
-    if not insert_if_absent(connection, hold, row):
+    connection: Connection, book: DayBook, found: Opening, wanted: Wanted, *, now: datetime
+) -> Hold | None:
+    """A new hold; `None` where another process opened one meanwhile."""
+    opened = open_hold(connection, book, found, wanted, now=now)
+    if opened is None:
         return None
-    book.apply_limits(connection, wanted.owner, date)
-    entry = Entry(
-        kind="reserve",
-        key=key,
-        source="available",
-        target="held",
-        micros=wanted.amount.micros,
-        hold_id=hold_id,
+    if wanted.amount.micros:
+        entry = Entry(
+            kind="reserve",
+            key=opened.key,
+            source="available",
+            target="held",
+            micros=wanted.amount.micros,
+            hold_id=opened.hold_id,
+        )
+        take(connection, wanted.owner, opened.day, entry, now=now, limits=opened.limits)
+    else:
+        apply_limits(connection, wanted.owner, opened.day, opened.limits)
+    _note_allowed(connection, book, opened.day, wanted, now=now)
+    return Hold(
+        hold_id=opened.hold_id,
+        batch_id=wanted.batch_id,
+        owner=wanted.owner,
+        budget_date=opened.day,
+        amount=wanted.amount,
+        fence=1,
+        run_id=wanted.run_id,
+        worker=wanted.worker,
+        opened_at=now,
     )
-    book.take(connection, wanted.owner, date, entry, now=now)
-    return locked_hold(connection, hold_id)
 
 
 def _take_over(
-    connection: Connection, book: DayBook, found: Row[Any], wanted: Wanted, *, now: datetime
-) -> Row[Any]:
-    if found.owner != wanted.owner:
+    connection: Connection, book: DayBook, found: Opening, wanted: Wanted, *, now: datetime
+) -> Hold | None:
+    """The batch's open hold, now this run's; `None` where it ended meanwhile."""
+    row = locked_open_hold(connection, wanted.batch_id)
+    if row is None:
+        return None
+    if row.owner != wanted.owner:
         raise IdempotencyConflict("the batch's open hold is another owner's")
-    row = assume_in_flight(connection, book, found, now=now)
-    connection.execute(
-        update(hold)
-        .where(hold.c.hold_id == row.hold_id)
-        .values(fence=hold.c.fence + 1, run_id=wanted.run_id, price_version=wanted.price_version)
-    )
-    book.apply_limits(connection, row.owner, row.budget_date)
-    extend(connection, book, row, wanted.amount.micros - free_micros(row), now=now)
-    return locked_hold(connection, row.hold_id)
+    draws = assume_in_flight(connection, [row.hold_id], now=now)[row.hold_id]
+    values = {
+        "b_hold": row.hold_id,
+        "b_run": wanted.run_id,
+        "b_worker": wanted.worker,
+        "b_prices": wanted.price_version,
+        "b_drawn": sum(entry.micros for entry in draws),
+    }
+    connection.execute(_HAND_OVER, values)
+    post(connection, row.owner, row.budget_date, draws, now=now)
+    missing = wanted.amount.micros - free_micros(row)
+    if missing > 0:
+        take_cover(connection, row, missing, now=now, limits=found.limits)
+        move_hold(connection, row.hold_id, amount=missing)
+    else:
+        apply_limits(connection, row.owner, row.budget_date, found.limits)
+    _note_allowed(connection, book, row.budget_date, wanted, now=now)
+    return hold_value(locked_hold(connection, row.hold_id))
 
 
 def _note_allowed(
-    connection: Connection, book: DayBook, held: Row[Any], wanted: Wanted, *, now: datetime
+    connection: Connection, book: DayBook, day: date, wanted: Wanted, *, now: datetime
 ) -> None:
-    scope = owner_scope(wanted.owner)
-    row = book.row(connection, scope, held.budget_date)
-    if row is None:
-        raise LedgerUnavailable("a hold's budget day is gone")
-    decision = Decision(
-        outcome="allowed",
-        owner=wanted.owner,
-        budget_date=held.budget_date,
-        scope=scope,
-        estimate=wanted.amount.micros,
-        headroom=headroom_of(row).micros,
-        limit=row.limit_micros,
+    book.allow(
+        connection,
+        wanted.owner,
+        day,
+        estimate=wanted.amount,
         batch_id=wanted.batch_id,
         run_id=wanted.run_id,
+        now=now,
     )
-    book.decide(connection, decision, now=now)

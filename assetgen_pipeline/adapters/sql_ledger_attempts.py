@@ -5,23 +5,52 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, and_, bindparam, case, func, insert, or_, select
 
-from assetgen_pipeline.adapters.sql_ledger_days import DayBook, from_us, to_us
-from assetgen_pipeline.adapters.sql_ledger_holds import extend, free_micros
-from assetgen_pipeline.adapters.sql_ledger_schema import attempt, hold
+from assetgen_pipeline.adapters.sql_ledger_days import DayBook
+from assetgen_pipeline.adapters.sql_ledger_holds import free_micros, move_hold, take_cover
+from assetgen_pipeline.adapters.sql_ledger_instants import from_us, to_us
+from assetgen_pipeline.adapters.sql_ledger_schema import attempt
 from assetgen_pipeline.domain.budget import (
     AttemptRecord,
     AttemptRequest,
     AttemptState,
     AttemptToken,
+    BookedImage,
     StoredImage,
     budget_date_at,
 )
-from assetgen_pipeline.domain.errors import IdempotencyConflict
+from assetgen_pipeline.domain.errors import ContentTaken, IdempotencyConflict
 from assetgen_pipeline.domain.money import Money
 
 _IDS_PER_QUERY = 500
+_of_item = (
+    attempt.c.batch_id == bindparam("b_batch"),
+    attempt.c.item_key == bindparam("b_item"),
+)
+_SO_FAR = select(
+    func.coalesce(func.max(attempt.c.attempt_no), 0).label("number"),
+    func.coalesce(
+        func.max(case((attempt.c.state == AttemptState.INTENT.value, 1), else_=0)), 0
+    ).label("in_flight"),
+).where(*_of_item)
+_INSERT = insert(attempt)
+_LOCK_CONTENT = select(
+    func.pg_advisory_xact_lock(func.hashtextextended(bindparam("b_content", type_=Text), 0))
+)
+_TWIN = (
+    select(attempt.c.attempt_id)
+    .where(
+        attempt.c.owner == bindparam("b_owner"),
+        attempt.c.image_id == bindparam("b_image"),
+        or_(
+            attempt.c.state == AttemptState.INTENT.value,
+            and_(attempt.c.state == AttemptState.CAPTURED.value, attempt.c.image_json.is_not(None)),
+        ),
+    )
+    .limit(1)
+)
+_STATE = select(attempt.c.state).where(attempt.c.attempt_id == bindparam("b_attempt"))
 
 
 def open_attempt(
@@ -31,28 +60,49 @@ def open_attempt(
 
     Raises:
         BudgetRefused: the hold has too little left, and so has its day.
+        ContentTaken: the owner has the image, or is having it made.
         IdempotencyConflict: the item has an attempt in flight.
     """
-    if _in_flight(connection, row.batch_id, request.item_key) is not None:
+    number, in_flight = so_far(connection, row.batch_id, request.item_key)
+    if in_flight:
         raise IdempotencyConflict("the item has an attempt in flight already")
-    values = _new_attempt(connection, book, row, request, now=now)
+    if request.once:
+        _refuse_twins(connection, row.owner, request.image_id)
+    values = _new_attempt(book, row, request, number + 1, now=now)
     ceiling = request.ceiling.micros
-    extend(connection, book, row, ceiling - free_micros(row), now=now)
-    connection.execute(
-        update(hold)
-        .where(hold.c.hold_id == row.hold_id)
-        .values(inflight_micros=hold.c.inflight_micros + ceiling)
-    )
-    connection.execute(insert(attempt).values(values))
+    missing = max(0, ceiling - (0 if request.further else free_micros(row)))
+    if missing:
+        take_cover(connection, row, missing, now=now)
+    move_hold(connection, row.hold_id, amount=missing, inflight=ceiling)
+    connection.execute(_INSERT, values)
     return AttemptToken.mint(
         attempt_id=values["attempt_id"], attempt_no=values["attempt_no"], ceiling=request.ceiling
     )
 
 
+def _refuse_twins(connection: Connection, owner: str, image_id: str) -> None:
+    """Make sure that nobody pays for an image that the owner has, or is having made.
+
+    Raises:
+        ContentTaken: somebody else was first.
+    """
+    if connection.dialect.name == "postgresql":
+        # SQLite has one writer at a time; here two could look before either has written.
+        connection.execute(_LOCK_CONTENT, {"b_content": f"{owner}/{image_id}"})
+    if connection.scalar(_TWIN, {"b_owner": owner, "b_image": image_id}) is not None:
+        raise ContentTaken("the owner has this image, or is having it made")
+
+
 def is_in_flight(connection: Connection, attempt_id: str) -> bool:
     """Whether the attempt exists and is unresolved."""
-    state = connection.scalar(select(attempt.c.state).where(attempt.c.attempt_id == attempt_id))
+    state = connection.scalar(_STATE, {"b_attempt": attempt_id})
     return bool(state == AttemptState.INTENT.value)
+
+
+def so_far(connection: Connection, batch_id: str, item_key: str) -> tuple[int, bool]:
+    """An item's newest attempt number, and whether one of its attempts is in flight."""
+    found = connection.execute(_SO_FAR, {"b_batch": batch_id, "b_item": item_key}).one()
+    return found.number, bool(found.in_flight)
 
 
 def insert_reused(
@@ -74,7 +124,8 @@ def insert_reused(
     )
     if connection.scalar(same) is not None:
         return
-    values = _new_attempt(connection, book, row, request, now=now) | {
+    number, _in_flight = so_far(connection, row.batch_id, request.item_key)
+    values = _new_attempt(book, row, request, number + 1, now=now) | {
         "ceiling_micros": 0,
         "state": AttemptState.CAPTURED.value,
         "cost_micros": 0,
@@ -82,16 +133,20 @@ def insert_reused(
         "image_json": image_json,
         "resolved_us": to_us(now),
     }
-    connection.execute(insert(attempt).values(values))
+    connection.execute(_INSERT, values)
 
 
-def of_batch(connection: Connection, batch_id: str) -> list[AttemptRecord]:
-    """All attempts of a batch, oldest first."""
+def of_batch(
+    connection: Connection, batch_id: str, *, since: datetime | None
+) -> list[AttemptRecord]:
+    """All attempts of a batch, oldest first; those that changed at or after `since`."""
     columns = attempt.c
-    statement = (
-        select(attempt)
-        .where(columns.batch_id == batch_id)
-        .order_by(columns.intent_us, columns.row_number, columns.variant, columns.attempt_no)
+    statement = select(attempt).where(columns.batch_id == batch_id)
+    if since is not None:
+        changed_us = func.coalesce(columns.resolved_us, columns.intent_us)
+        statement = statement.where(changed_us >= to_us(since))
+    statement = statement.order_by(
+        columns.intent_us, columns.row_number, columns.variant, columns.attempt_no
     )
     return [record(row) for row in connection.execute(statement)]
 
@@ -109,6 +164,52 @@ def images(connection: Connection, owner: str, image_ids: Sequence[str]) -> dict
         )
         for image_id, image_json in connection.execute(statement.order_by(attempt.c.resolved_us)):
             found[image_id] = StoredImage.model_validate_json(image_json)
+    return found
+
+
+def users_of_images(
+    connection: Connection, owner: str, image_ids: Sequence[str]
+) -> dict[str, set[str]]:
+    """The batches of the owner that have a stored image, by its content address."""
+    ids = list(dict.fromkeys(image_ids))
+    users: dict[str, set[str]] = {}
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        statement = select(attempt.c.image_id, attempt.c.batch_id).where(
+            attempt.c.owner == owner,
+            attempt.c.image_id.in_(ids[start : start + _IDS_PER_QUERY]),
+            attempt.c.image_json.is_not(None),
+        )
+        for image_id, batch_id in connection.execute(statement.distinct()):
+            users.setdefault(image_id, set()).add(batch_id)
+    return users
+
+
+def booked_images(connection: Connection, batch_id: str | None) -> list[BookedImage]:
+    """Captured attempts that have an image, of one batch or of all."""
+    statement = select(attempt.c.attempt_id, attempt.c.batch_id, attempt.c.image_json).where(
+        attempt.c.state == AttemptState.CAPTURED.value, attempt.c.image_json.is_not(None)
+    )
+    if batch_id is not None:
+        statement = statement.where(attempt.c.batch_id == batch_id)
+    return [
+        BookedImage(
+            attempt_id=row.attempt_id,
+            batch_id=row.batch_id,
+            object_name=StoredImage.model_validate_json(row.image_json).object_name,
+        )
+        for row in connection.execute(statement.order_by(attempt.c.resolved_us))
+    ]
+
+
+def states(connection: Connection, attempt_ids: Sequence[str]) -> dict[str, AttemptState]:
+    """Where each of these attempts stands; unknown ones are left out."""
+    ids = list(dict.fromkeys(attempt_ids))
+    found: dict[str, AttemptState] = {}
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        statement = select(attempt.c.attempt_id, attempt.c.state).where(
+            attempt.c.attempt_id.in_(ids[start : start + _IDS_PER_QUERY])
+        )
+        found |= {name: AttemptState(state) for name, state in connection.execute(statement)}
     return found
 
 
@@ -146,13 +247,9 @@ def record(row: Row[Any]) -> AttemptRecord:
 
 
 def _new_attempt(
-    connection: Connection, book: DayBook, row: Row[Any], request: AttemptRequest, *, now: datetime
+    book: DayBook, row: Row[Any], request: AttemptRequest, number: int, *, now: datetime
 ) -> dict[str, Any]:
     """The values of an item's next attempt, not yet inserted."""
-    numbers = select(func.max(attempt.c.attempt_no)).where(
-        attempt.c.batch_id == row.batch_id, attempt.c.item_key == request.item_key
-    )
-    number = (connection.scalar(numbers) or 0) + 1
     name = f"{row.hold_id}/{request.item_key}/{number}"
     return {
         "attempt_id": hashlib.sha256(name.encode()).hexdigest(),
@@ -176,13 +273,3 @@ def _new_attempt(
         "spend_date": budget_date_at(now, book.time_zone),
         "intent_us": to_us(now),
     }
-
-
-def _in_flight(connection: Connection, batch_id: str, item_key: str) -> str | None:
-    return connection.scalar(
-        select(attempt.c.attempt_id).where(
-            attempt.c.batch_id == batch_id,
-            attempt.c.item_key == item_key,
-            attempt.c.state == AttemptState.INTENT.value,
-        )
-    )

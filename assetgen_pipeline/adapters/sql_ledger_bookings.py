@@ -1,22 +1,24 @@
 """Resolutions: how an attempt's ending moves its hold, its day and the journal."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, select, update
 
-from assetgen_pipeline.adapters.sql_ledger_days import (
-    DayBook,
-    Decision,
+from assetgen_pipeline.adapters.sql_ledger_days import DayBook, Decision
+from assetgen_pipeline.adapters.sql_ledger_holds import free_micros, locked_hold_of, move_hold
+from assetgen_pipeline.adapters.sql_ledger_instants import to_us
+from assetgen_pipeline.adapters.sql_ledger_journal import (
     Entry,
+    day_row,
     headroom_of,
     owner_scope,
-    to_us,
+    post,
 )
-from assetgen_pipeline.adapters.sql_ledger_holds import free_micros, locked_hold
-from assetgen_pipeline.adapters.sql_ledger_schema import attempt, hold
+from assetgen_pipeline.adapters.sql_ledger_schema import attempt
 from assetgen_pipeline.domain.budget import AttemptState, StoredImage
 from assetgen_pipeline.domain.errors import IdempotencyConflict, LedgerError
 from assetgen_pipeline.domain.money import Money
@@ -43,12 +45,46 @@ class Resolution:
     """Whether the attempt keeps its image, code and latency: only the bill became known."""
 
 
-RUN_ENDED = Resolution(
-    state=AttemptState.ASSUMED,
-    cost_basis="assumed",
-    code="internal",
-    detail="the run ended before the outcome was known",
+_columns = attempt.c
+_THIS = select(attempt).where(_columns.attempt_id == bindparam("b_attempt")).with_for_update()
+_in_flight = (
+    _columns.hold_id.in_(bindparam("b_holds", expanding=True)),
+    _columns.state == AttemptState.INTENT.value,
 )
+_IN_FLIGHT = (
+    select(_columns.attempt_id, _columns.hold_id, _columns.ceiling_micros)
+    .where(*_in_flight)
+    .order_by(_columns.attempt_id)
+)
+_ASSUME = (
+    update(attempt)
+    .where(*_in_flight)
+    .values(
+        state=AttemptState.ASSUMED.value,
+        cost_micros=_columns.ceiling_micros,
+        covered_micros=_columns.ceiling_micros,
+        cost_basis="assumed",
+        code="internal",
+        detail="the run ended before the outcome was known",
+        resolved_us=bindparam("b_now", type_=BigInteger),
+    )
+)
+_BILL = {
+    "state": bindparam("b_state"),
+    "cost_micros": bindparam("b_cost", type_=BigInteger),
+    "covered_micros": bindparam("b_covered", type_=BigInteger),
+    "cost_basis": bindparam("b_basis"),
+    "resolved_us": bindparam("b_now", type_=BigInteger),
+}
+_FACTS = {
+    "code": bindparam("b_code"),
+    "detail": bindparam("b_detail"),
+    "image_json": bindparam("b_image"),
+    "latency_ms": bindparam("b_latency", type_=BigInteger),
+    "request_id": bindparam("b_request"),
+}
+_RESOLVE = update(attempt).where(_columns.attempt_id == bindparam("b_attempt")).values(**_BILL)
+_RESOLVE_WITH_FACTS = _RESOLVE.values(**_FACTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +97,28 @@ class _Booking:
 
 
 def assume_in_flight(
-    connection: Connection, book: DayBook, row: Row[Any], *, now: datetime
-) -> Row[Any]:
-    """Book every open attempt of a locked hold at its ceiling; the hold's row afterwards."""
-    ids = select(attempt.c.attempt_id).where(
-        attempt.c.hold_id == row.hold_id, attempt.c.state == AttemptState.INTENT.value
-    )
-    for attempt_id in connection.scalars(ids.order_by(attempt.c.attempt_id)).all():
-        resolve(connection, book, attempt_id, RUN_ENDED, now=now)
-    return locked_hold(connection, row.hold_id)
+    connection: Connection, holds: Sequence[str], *, now: datetime
+) -> dict[str, list[Entry]]:
+    """Resolve every open attempt of locked holds at its ceiling; what is to be posted for each.
+
+    The holds' own figures are the caller's to move: all that is in flight becomes drawn.
+    """
+    draws: dict[str, list[Entry]] = {hold_id: [] for hold_id in holds}
+    found = connection.execute(_IN_FLIGHT, {"b_holds": list(draws)}).all()
+    if found:
+        connection.execute(_ASSUME, {"b_holds": list(draws), "b_now": to_us(now)})
+    for one in found:
+        draw = Entry(
+            kind="draw",
+            key=f"draw:{one.attempt_id}",
+            source="held",
+            target="settled",
+            micros=one.ceiling_micros,
+            hold_id=one.hold_id,
+            attempt_id=one.attempt_id,
+        )
+        draws[one.hold_id].append(draw)
+    return draws
 
 
 def resolve(
@@ -86,13 +135,8 @@ def resolve(
         IdempotencyConflict: it ended otherwise before.
         LedgerError: the ledger has no such attempt.
     """
-    hold_id = connection.scalar(select(attempt.c.hold_id).where(attempt.c.attempt_id == attempt_id))
-    if hold_id is None:
-        raise LedgerError("the ledger has no such attempt")
-    holding = locked_hold(connection, hold_id)
-    row = connection.execute(
-        select(attempt).where(attempt.c.attempt_id == attempt_id).with_for_update()
-    ).one()
+    holding = locked_hold_of(connection, attempt_id)
+    row = connection.execute(_THIS, {"b_attempt": attempt_id}).one()
     if _is_replay(row, resolution):
         return
     cost = row.ceiling_micros if resolution.cost is None else resolution.cost.micros
@@ -102,25 +146,27 @@ def resolve(
     _update_hold(connection, holding, row, booking)
     _post(connection, book, holding, row, booking, now=now)
     values: dict[str, object] = {
-        "state": resolution.state.value,
-        "cost_micros": None if resolution.state is AttemptState.VOIDED else cost,
-        "covered_micros": row.covered_micros + booking.cover - booking.give_back,
-        "cost_basis": resolution.cost_basis,
-        "resolved_us": to_us(now),
+        "b_attempt": attempt_id,
+        "b_state": resolution.state.value,
+        "b_cost": None if resolution.state is AttemptState.VOIDED else cost,
+        "b_covered": row.covered_micros + booking.cover - booking.give_back,
+        "b_basis": resolution.cost_basis,
+        "b_now": to_us(now),
     }
-    if not resolution.keeps_facts:
-        values |= _facts(resolution)
-    connection.execute(update(attempt).where(attempt.c.attempt_id == attempt_id).values(values))
+    if resolution.keeps_facts:
+        connection.execute(_RESOLVE, values)
+    else:
+        connection.execute(_RESOLVE_WITH_FACTS, values | _facts(resolution))
 
 
 def _facts(resolution: Resolution) -> dict[str, object]:
     image = resolution.image
     return {
-        "code": resolution.code,
-        "detail": resolution.detail,
-        "image_json": None if image is None else image.model_dump_json(),
-        "latency_ms": resolution.latency_ms,
-        "request_id": resolution.request_id,
+        "b_code": resolution.code,
+        "b_detail": resolution.detail,
+        "b_image": None if image is None else image.model_dump_json(),
+        "b_latency": resolution.latency_ms,
+        "b_request": resolution.request_id,
     }
 
 
@@ -155,15 +201,12 @@ def _book(holding: Row[Any], row: Row[Any], cost: int) -> _Booking:
 def _update_hold(
     connection: Connection, holding: Row[Any], row: Row[Any], booking: _Booking
 ) -> None:
-    ceiling = row.ceiling_micros if row.state == AttemptState.INTENT.value else 0
-    connection.execute(
-        update(hold)
-        .where(hold.c.hold_id == holding.hold_id)
-        .values(
-            inflight_micros=hold.c.inflight_micros - ceiling,
-            drawn_micros=hold.c.drawn_micros + booking.cover - booking.give_back,
-            released_micros=hold.c.released_micros + booking.give_back,
-        )
+    move_hold(
+        connection,
+        holding.hold_id,
+        inflight=-row.ceiling_micros if row.state == AttemptState.INTENT.value else 0,
+        drawn=booking.cover - booking.give_back,
+        released=booking.give_back,
     )
 
 
@@ -182,8 +225,8 @@ def _post(
         ("adjust", "settled", "available", booking.give_back),
         ("overrun", "overrun", "settled", booking.overrun),
     )
-    for kind, source, target, micros in moves:
-        entry = Entry(
+    entries = [
+        Entry(
             kind=kind,
             key=f"{kind}:{row.attempt_id}",
             source=source,
@@ -192,7 +235,9 @@ def _post(
             hold_id=holding.hold_id,
             attempt_id=row.attempt_id,
         )
-        book.post(connection, holding.owner, holding.budget_date, entry, now=now)
+        for kind, source, target, micros in moves
+    ]
+    post(connection, holding.owner, holding.budget_date, entries, now=now)
     if booking.overrun:
         _alarm(connection, book, holding, row, booking.overrun, now=now)
 
@@ -207,7 +252,7 @@ def _alarm(
     now: datetime,
 ) -> None:
     scope = owner_scope(holding.owner)
-    day = book.row(connection, scope, holding.budget_date)
+    day = day_row(connection, scope, holding.budget_date)
     if day is None:
         raise LedgerError("a hold's budget day is gone")
     _log.error("attempt %s cost %s more than was held", row.attempt_id, Money(overrun))

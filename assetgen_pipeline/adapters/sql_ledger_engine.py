@@ -14,6 +14,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from assetgen_pipeline.adapters.sql_ledger_instants import from_us
 from assetgen_pipeline.domain.errors import LedgerError, LedgerUnavailable
 
 T = TypeVar("T")
@@ -34,7 +36,11 @@ _POSTGRES_SETTINGS = (
     "SET lock_timeout = '5s'",
     "SET idle_in_transaction_session_timeout = '30s'",
     "SET synchronous_commit = on",
+    "SET plan_cache_mode = force_generic_plan",
 )
+_POSTGRES_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_POSTGRES_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_BEGAN = "began_us"
 _NO_DRIVER = "the database driver is not installed (extra `postgres`), or the URL names another"
 _UNREACHABLE = "the ledger cannot be reached or read; nothing was changed and nothing is paid"
 
@@ -42,7 +48,7 @@ _UNREACHABLE = "the ledger cannot be reached or read; nothing was changed and no
 class _Process:
     """What one process has open; a forked child gets one of its own."""
 
-    def __init__(self, url: URL, lock_path: Path | None) -> None:
+    def __init__(self, url: URL, lock_path: Path | None, *, tells_time: bool) -> None:
         self.pid = os.getpid()
         self.threads = threading.Lock()
         self.lock_path = lock_path
@@ -51,7 +57,7 @@ class _Process:
             self.writer = _sqlite_engine(url, writes=True)
             self.reader = _sqlite_engine(_read_only(url), writes=False)
         else:
-            self.writer = self.reader = _postgres_engine(url)
+            self.writer = self.reader = _postgres_engine(url, tells_time=tells_time)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -81,8 +87,12 @@ class _Process:
 class LedgerDatabase:
     """Runs pieces of work as transactions, and turns driver errors into ours."""
 
-    def __init__(self, url: str, lock_path: Path | None = None) -> None:
+    def __init__(
+        self, url: str, lock_path: Path | None = None, *, tells_time: bool = False
+    ) -> None:
         """Remember where the database is; nothing is opened yet.
+
+        `tells_time`: whether `database_now` will be asked for.
 
         Raises:
             LedgerUnavailable: not the URL of a SQLite file or a PostgreSQL database.
@@ -99,6 +109,7 @@ class LedgerDatabase:
         self._lock_path = lock_path or (Path(f"{self.path}.lock") if self.is_sqlite else None)
         if not self.is_sqlite:
             self._lock_path = None
+        self._tells_time = tells_time
         self._guard = threading.Lock()
         self._process: _Process | None = None
         self._inherited: list[_Process] = []
@@ -110,16 +121,7 @@ class LedgerDatabase:
             LedgerUnavailable: the database cannot be reached or read; nothing was changed.
             LedgerError: a constraint refused the change; nothing was changed.
         """
-        for left in range(_TRIES - 1, -1, -1):
-            with translated_errors():
-                try:
-                    return self._write_once(work)
-                except DBAPIError as error:
-                    if not left or not _is_transient(error):
-                        raise
-                    _log.info("the ledger's transaction is repeated", exc_info=error)
-            threading.Event().wait((10 + secrets.randbelow(90)) * (_TRIES - left) / 1000)
-        raise AssertionError("unreachable")
+        return self._again(lambda: self._write_once(work))
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one snapshot, without a lock.
@@ -127,8 +129,20 @@ class LedgerDatabase:
         Raises:
             LedgerUnavailable: the database cannot be reached or read.
         """
-        with translated_errors(), self._opened().reader.begin() as connection:
-            return work(connection)
+        return self._again(lambda: self._read_once(work))
+
+    def _again(self, once: Callable[[], T]) -> T:
+        # Connections are not tried out before use: one that was lost shows itself here.
+        for left in range(_TRIES - 1, -1, -1):
+            with translated_errors():
+                try:
+                    return once()
+                except DBAPIError as error:
+                    if not left or not _is_transient(error):
+                        raise
+                    _log.info("the ledger's transaction is repeated", exc_info=error)
+            threading.Event().wait((10 + secrets.randbelow(90)) * (_TRIES - left) / 1000)
+        raise AssertionError("unreachable")
 
     def engine(self) -> Engine:
         """The engine that writes, of this process."""
@@ -153,6 +167,10 @@ class LedgerDatabase:
         with process.exclusive(), process.writer.begin() as connection:
             return work(connection)
 
+    def _read_once(self, work: Callable[[Connection], T]) -> T:
+        with self._opened().reader.begin() as connection:
+            return work(connection)
+
     def _opened(self) -> _Process:
         with self._guard:
             if self._process is not None and self._process.pid != os.getpid():
@@ -161,7 +179,7 @@ class LedgerDatabase:
                 self._process = None
             if self._process is None:
                 try:
-                    self._process = _Process(self.url, self._lock_path)
+                    self._process = _Process(self.url, self._lock_path, tells_time=self._tells_time)
                 except ImportError as error:
                     raise LedgerUnavailable(_NO_DRIVER) from error
             return self._process
@@ -176,6 +194,27 @@ def translated_errors() -> Iterator[None]:
         raise LedgerError("the ledger's rules refused a change that would not add up") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise LedgerUnavailable(_UNREACHABLE) from error
+
+
+@contextlib.contextmanager
+def driver_errors(connection: Connection) -> Iterator[Any]:
+    """The driver's own connection; what it raises is raised as SQLAlchemy does it."""
+    driver: Any = connection.connection.driver_connection
+    kind = connection.dialect.loaded_dbapi.Error
+    try:
+        yield driver
+    except kind as error:
+        lost = connection.dialect.is_disconnect(error, driver, None)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(None, None, error, kind, connection_invalidated=lost) from error
+
+
+def database_now(connection: Connection) -> datetime:
+    """When the transaction began by the database's clock (SQLite's is the host's)."""
+    if connection.dialect.name == "postgresql":
+        return from_us(connection.info[_BEGAN])
+    return datetime.now(UTC)
 
 
 def note_affected_sqlite(url: str) -> None:
@@ -217,12 +256,12 @@ def _sqlite_engine(url: URL, *, writes: bool) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
+def _postgres_engine(url: URL, *, tells_time: bool) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
+        # Not the driver's implicit BEGIN, but the one below.
+        isolation_level="AUTOCOMMIT",
         max_overflow=20,
         connect_args={"connect_timeout": 10, "keepalives_idle": 30},
     )
@@ -233,5 +272,15 @@ def _postgres_engine(url: URL) -> Engine:
                 cursor.execute(setting)
         connection.commit()
 
+    def begun(connection: Connection) -> None:
+        with driver_errors(connection) as driver:
+            if not tells_time:
+                driver.execute(_POSTGRES_BEGIN, prepare=False)
+                return
+            answers = driver.execute(f"{_POSTGRES_BEGIN}; {_POSTGRES_CLOCK}", prepare=False)
+            answers.nextset()
+            connection.info[_BEGAN] = answers.fetchone()[0]
+
     event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
     return engine

@@ -1,7 +1,9 @@
 """The ledger's schema versions: which one a database has, and how it gets the newest.
 
 The version table is our own, because Dagster keeps one by Alembic's default name and may
-share the database.
+share the database. A revision's first two digits are the release that brought it. Revisions
+are additive for one release, so a schema that is one release ahead can be used, and a
+deployment can be rolled back without touching its ledger.
 """
 
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, inspect, text
 from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase, translated_errors
 from assetgen_pipeline.domain.errors import LedgerSchemaError
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 VERSION_TABLE = "budget_alembic_version"
 _ADVISORY_LOCK = 7_305_811_202
 
@@ -34,8 +37,10 @@ def schema_state(url: str) -> tuple[str | None, str]:
 def upgrade_schema(url: str, *, lock_path: Path | None = None, revision: str = "head") -> None:
     """Create or upgrade the schema, in one transaction that only one process runs at a time.
 
+    A schema that is one release ahead is left as it is.
+
     Raises:
-        LedgerSchemaError: the database was made by a newer release.
+        LedgerSchemaError: the schema is more than one release ahead.
         LedgerUnavailable: the database cannot be reached or read.
     """
     database = LedgerDatabase(url, lock_path)
@@ -43,7 +48,8 @@ def upgrade_schema(url: str, *, lock_path: Path | None = None, revision: str = "
     def work(connection: Connection) -> None:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        _refuse_unknown(_current(connection))
+        if _is_ahead(_current(connection)):
+            return
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -58,18 +64,18 @@ def upgrade_schema(url: str, *, lock_path: Path | None = None, revision: str = "
 
 
 def require_schema(url: str, *, lock_path: Path | None = None) -> None:
-    """Make sure of the newest schema; an absent SQLite ledger is created.
+    """Make sure of a schema that can be used; an absent SQLite ledger is created.
 
     Raises:
-        LedgerSchemaError: the schema is older, newer, or absent from PostgreSQL.
+        LedgerSchemaError: the schema is older, more than one release ahead, or absent from
+            PostgreSQL.
         LedgerUnavailable: the database cannot be reached or read.
     """
     current, head = schema_state(url)
     if current is None and LedgerDatabase(url).is_sqlite:
         upgrade_schema(url, lock_path=lock_path)
         return
-    _refuse_unknown(current)
-    if current != head:
+    if current != head and not _is_ahead(current):
         raise LedgerSchemaError("the ledger's schema is absent or older; run assetgen doctor --fix")
 
 
@@ -94,15 +100,29 @@ def _current(connection: Connection) -> str | None:
     return found
 
 
-def _refuse_unknown(current: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if current is not None and current not in known:
-        raise LedgerSchemaError("the ledger's schema was made by a newer release")
+def _is_ahead(current: str | None) -> bool:
+    """Whether the schema is of the next release.
+
+    Raises:
+        LedgerSchemaError: it is of a later one.
+    """
+    scripts = _scripts()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is None or current in known:
+        return False
+    if _release(current) == _release(scripts.get_current_head() or "") + 1:
+        return True
+    raise LedgerSchemaError("the ledger's schema is more than one release ahead of this one")
+
+
+def _release(revision: str) -> int:
+    digits = revision[:2]
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     return config
 

@@ -1,38 +1,38 @@
 """What operators do with a ledger after trouble: look at unknowns, reconcile, back up."""
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, select
 
 from assetgen_pipeline.adapters.sql_ledger_attempts import record
+from assetgen_pipeline.adapters.sql_ledger_backup import back_up, restore
 from assetgen_pipeline.adapters.sql_ledger_bookings import Resolution, resolve
 from assetgen_pipeline.adapters.sql_ledger_days import DayBook
-from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase, translated_errors
-from assetgen_pipeline.adapters.sql_ledger_migrations import database_state
+from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase, database_now
+from assetgen_pipeline.adapters.sql_ledger_figures import figures
 from assetgen_pipeline.adapters.sql_ledger_schema import attempt
+from assetgen_pipeline.adapters.sql_ledger_slice import batch_slice
 from assetgen_pipeline.domain.budget import AttemptRecord, AttemptState
-from assetgen_pipeline.domain.errors import LedgerError, LedgerUnavailable
+from assetgen_pipeline.domain.errors import LedgerError
+from assetgen_pipeline.domain.metrics import LedgerFigures
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.ports import Clock
+from assetgen_pipeline.ports.clock import Clock
 
 T = TypeVar("T")
-_NOT_A_FILE = "only a SQLite ledger is a file; use pg_dump and pg_restore for PostgreSQL"
 
 
 class LedgerRecovery:
-    """The part of the SQL ledger that is not in the port."""
+    """Opening, closing and mending, apart from the day's work."""
 
     def __init__(
         self,
         url: str,
         *,
-        clock: Clock,
+        clock: Clock | None,
         time_zone: ZoneInfo,
         default_limit: Money,
         project_limit: Money | None = None,
@@ -40,7 +40,7 @@ class LedgerRecovery:
     ) -> None:
         """Open nothing yet; `lock_path` defaults to the SQLite file's name with `.lock`."""
         self._clock = clock
-        self._database = LedgerDatabase(url, lock_path)
+        self._database = LedgerDatabase(url, lock_path, tells_time=clock is None)
         self._book = DayBook(
             time_zone=time_zone, default_limit=default_limit, project_limit=project_limit
         )
@@ -79,57 +79,43 @@ class LedgerRecovery:
         self._write(work)
 
     def backup(self, path: Path) -> None:
-        """Copy a SQLite ledger into a new file, consistently, while it is in use.
+        """Copy the ledger into a new file, consistently, while it is in use.
 
         Raises:
-            LedgerError: the ledger is not a file, or `path` exists already.
+            LedgerError: `path` exists already.
         """
-        if not self._database.is_sqlite:
-            raise LedgerError(_NOT_A_FILE)
-        if path.exists():
-            raise LedgerError("the backup's file exists already")
-        with self._database.exclusive(), translated_errors():
-            _copy(self._path(), path)
+        back_up(self._database, path)
 
-    def restore(self, path: Path) -> None:
-        """Replace a SQLite ledger by a backup; stop everything else that uses it first.
+    def restore(self, path: Path) -> Path | None:
+        """Replace the ledger's content by a backup's; where the content before it was kept.
 
         Raises:
-            LedgerError: the ledger is not a file.
             LedgerUnavailable: the backup cannot be read; the ledger is as it was.
         """
-        if not self._database.is_sqlite:
-            raise LedgerError(_NOT_A_FILE)
-        target = self._path()
-        staged = target.with_name(f"{target.name}.restoring")
-        with translated_errors():
-            staged.unlink(missing_ok=True)
-            _copy(path, staged)
-            current, _head = database_state(LedgerDatabase(f"sqlite:///{staged}"))
-        if current is None:
-            staged.unlink()
-            raise LedgerUnavailable("the backup holds no ledger")
-        self.close()
-        with self._database.exclusive(), translated_errors():
-            for suffix in ("-wal", "-shm"):
-                target.with_name(target.name + suffix).unlink(missing_ok=True)
-            staged.replace(target)
+        return restore(self._database, path, now=self.now())
 
-    def _path(self) -> Path:
-        if self._database.path is None:
-            raise LedgerError(_NOT_A_FILE)
-        return self._database.path
+    def now(self) -> datetime:
+        """The instant that the ledger goes by."""
+        if self._clock is not None:
+            return self._clock.now()
+        return self._database.read(database_now)
+
+    def figures(self) -> LedgerFigures:
+        """Sums over all attempts, for metrics."""
+        return self._database.read(figures)
+
+    def batch_slice(self, batch_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Every row of one batch, by table, for a support bundle."""
+        return self._database.read(lambda connection: batch_slice(connection, batch_id))
+
+    def _read(self, work: Callable[[Connection, datetime], T]) -> T:
+        return self._database.read(lambda connection: work(connection, self._now(connection)))
 
     def _write(self, work: Callable[[Connection, datetime], T]) -> T:
-        return self._database.write(lambda connection: work(connection, self._clock.now()))
+        return self._database.write(lambda connection: work(connection, self._now(connection)))
 
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.is_file():
-        raise LedgerUnavailable("there is no such file")
-    with (
-        contextlib.closing(sqlite3.connect(source)) as old,
-        contextlib.closing(sqlite3.connect(target)) as new,
-    ):
-        old.backup(new)
-        new.execute("PRAGMA journal_mode = DELETE")
+    def _now(self, connection: Connection) -> datetime:
+        """The instant: of the clock given, else of the database, one for all hosts."""
+        if self._clock is not None:
+            return self._clock.now()
+        return database_now(connection)

@@ -27,6 +27,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 OPEN = "open"
 CLOSED = "closed"
+EXPIRED = "expired"
 
 metadata = MetaData()
 Count = BigInteger().with_variant(Integer(), "sqlite")
@@ -99,11 +100,12 @@ hold = Table(
     _count("extensions"),
     Column("created_us", Count, nullable=False),
     Column("closed_us", Count),
+    Column("worker", Text, nullable=False, server_default=""),
     ForeignKeyConstraint(
         ["scope", "budget_date"], ["budget_day.scope", "budget_day.budget_date"], name="hold_day"
     ),
     *_not_negative("amount_micros", "inflight_micros", "drawn_micros", "released_micros"),
-    CheckConstraint("state IN ('open', 'closed')", name="hold_state"),
+    CheckConstraint("state IN ('open', 'closed', 'expired')", name="hold_state"),
     CheckConstraint(
         "drawn_micros + released_micros + inflight_micros <= amount_micros", name="hold_cover"
     ),
@@ -175,6 +177,13 @@ Index(
     unique=True,
     sqlite_where=_unresolved,
     postgresql_where=_unresolved,
+)
+_unbilled = text("state = 'assumed'")
+Index(
+    "ix_attempt_assumed",
+    attempt.c.intent_us,
+    sqlite_where=_unbilled,
+    postgresql_where=_unbilled,
 )
 Index("ix_attempt_hold", attempt.c.hold_id)
 Index("ix_attempt_image", attempt.c.owner, attempt.c.image_id)

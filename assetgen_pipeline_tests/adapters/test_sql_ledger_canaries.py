@@ -5,7 +5,14 @@ import sqlite3
 
 import pytest
 
-from assetgen_pipeline.adapters import sql_ledger_admission, sql_ledger_attempts, sql_ledger_days
+from assetgen_pipeline.adapters import (
+    sql_ledger_admission,
+    sql_ledger_at_once,
+    sql_ledger_attempts,
+    sql_ledger_bookings,
+    sql_ledger_journal,
+)
+from assetgen_pipeline.adapters.sql_ledger_steps import Statement
 from assetgen_pipeline.domain.errors import BudgetRefused, LedgerError, LedgerUnavailable
 from assetgen_pipeline_tests.ledger_helpers import (
     broken,
@@ -62,14 +69,36 @@ def test_a_change_behind_the_ledgers_back_is_found(ledger, path, invariant):
     assert invariant in {found.split()[0] for found in broken(ledger)}
 
 
+def _unguarded(statement):
+    without = statement._generate()
+    without._where_criteria = statement._where_criteria[:2]
+    return without
+
+
 def test_without_the_guard_the_table_refuses(ledger, monkeypatch):
-    original = sql_ledger_days.DayBook._move
-    monkeypatch.setattr(
-        sql_ledger_days.DayBook,
-        "_move",
-        lambda book, *arguments, guarded: original(book, *arguments, guarded=False),
-    )
-    with pytest.raises(LedgerError):
+    reserve(ledger, 1)
+    unguarded = Statement(_unguarded(sql_ledger_at_once._TAKE))
+    steps = list(sql_ledger_at_once._STEPS)
+    steps[1] = steps[1]._replace(statement=unguarded)
+    monkeypatch.setattr(sql_ledger_at_once, "_STEPS", steps)
+    with pytest.raises(LedgerError, match="rules"):
+        reserve(ledger, 1000, batch="b2")
+    assert figures(ledger) == (1, 0, 0)
+
+
+def test_after_a_look_that_sees_too_much_the_guard_refuses(ledger, monkeypatch):
+    monkeypatch.setattr(sql_ledger_journal, "_judge", lambda *_: None)
+    with pytest.raises(LedgerError, match="gone"):
+        reserve(ledger, 1001)
+    assert figures(ledger) == (0, 0, 0)
+
+
+def test_after_such_a_look_and_without_the_guard_the_table_refuses(ledger, monkeypatch):
+    monkeypatch.setattr(sql_ledger_journal, "_judge", lambda *_: None)
+    for name in ("_TAKE", "_TAKE_UNDER_NEW_LIMITS"):
+        statement = getattr(sql_ledger_journal, name)
+        monkeypatch.setattr(sql_ledger_journal, name, _unguarded(statement))
+    with pytest.raises(LedgerError, match="rules"):
         reserve(ledger, 1001)
     assert figures(ledger) == (0, 0, 0)
 
@@ -94,7 +123,8 @@ def test_a_cover_that_forgets_calls_in_flight_is_refused(ledger, monkeypatch):
 def test_a_second_intent_of_an_item_is_refused(ledger, monkeypatch):
     hold = reserve(ledger)
     ledger.intent(hold, request())
-    monkeypatch.setattr(sql_ledger_attempts, "_in_flight", lambda *_: None)
+    so_far = sql_ledger_attempts.so_far
+    monkeypatch.setattr(sql_ledger_attempts, "so_far", lambda *item: (so_far(*item)[0], False))
     with pytest.raises(LedgerError):
         ledger.intent(hold, request())
 
@@ -102,13 +132,13 @@ def test_a_second_intent_of_an_item_is_refused(ledger, monkeypatch):
 def test_an_entry_that_is_posted_twice_is_refused(ledger, monkeypatch):
     hold = reserve(ledger)
     token = ledger.intent(hold, request())
-    original = sql_ledger_days.DayBook.post
+    original = sql_ledger_bookings.post
 
     def twice(*arguments, **options):
         original(*arguments, **options)
-        original(*arguments, **options)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(sql_ledger_days.DayBook, "post", twice)
+    monkeypatch.setattr(sql_ledger_bookings, "post", twice)
     with pytest.raises(LedgerError):
         capture(ledger, token, 10)
     assert figures(ledger) == (300, 0, 0)
@@ -117,7 +147,7 @@ def test_an_entry_that_is_posted_twice_is_refused(ledger, monkeypatch):
 def test_an_entry_that_never_reaches_the_day_is_found(ledger, monkeypatch):
     hold = reserve(ledger)
     token = ledger.intent(hold, request())
-    monkeypatch.setattr(sql_ledger_days.DayBook, "post", lambda *_, **__: None)
+    monkeypatch.setattr(sql_ledger_bookings, "post", lambda *_, **__: None)
     capture(ledger, token, 10)
     assert {found.split()[0] for found in broken(ledger)} == {"I2", "I3"}
 

@@ -1,105 +1,137 @@
-"""kill -9 at named points: every charge of the provider is in the books afterwards."""
-
-import contextlib
-import random
-import signal
-import subprocess
-import sys
-from pathlib import Path
+"""kill -9 at named points and at random: every charge of the provider is in the books afterwards."""
 
 import pytest
 
-from assetgen_pipeline.domain.budget import AttemptState
-from assetgen_pipeline.domain.money import ZERO, Money
-from assetgen_pipeline_tests.ledger_helpers import broken, open_real, paid
-from assetgen_pipeline_tests.postgres_cluster import require_cluster
+from assetgen_pipeline.adapters.sql_ledger import schema_state, upgrade_schema
+from assetgen_pipeline.domain.errors import LedgerUnavailable
+from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline_tests.ledger_helpers import request, reserve
+from assetgen_pipeline_tests.ledger_kill import (
+    POINTS,
+    Provider,
+    _work_for_ever,
+    check_books,
+    kill_at,
+    lost_charges,
+    open_work,
+    opened,
+    recover,
+    start,
+)
+from assetgen_pipeline_tests.ledger_random_kills import RandomKills
+from assetgen_pipeline_tests.postgres_cluster import new_cluster, require_cluster
 
 pytestmark = pytest.mark.timeout(300)
-BATCHES = ["b0", "b1", "b2"]
-VICTIM = Path(__file__).with_name("ledger_victim.py")
-POINTS = [
-    "before:INSERT INTO hold",
-    "after:INSERT INTO hold",
-    "after:UPDATE budget_day",
-    "commit:INSERT INTO hold",
-    "before:INSERT INTO attempt",
-    "commit:INSERT INTO attempt",
-    "provider:before",
-    "provider:after",
-    "before:UPDATE attempt",
-    "after:INSERT INTO journal",
-    "commit:UPDATE attempt",
-    "after:closed_us=",
-    "commit:closed_us=",
-]
+TURNS = 2
+RANDOM_KILLS = 12
+# Where the victim has no hold open yet, or no longer.
+BETWEEN = ("1 ", "2 ", "3 ", "4 ", "14d", "16")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    return require_cluster().create_ledger()
+def engine(request):
+    return request.param
 
 
-def _truth(path):
-    if not path.exists():
-        return {}
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {attempt_id: int(micros) for attempt_id, micros in pairs}
+@pytest.fixture
+def new_url(engine, tmp_path):
+    def make(revision="head"):
+        if engine == "sqlite":
+            url = f"sqlite:///{tmp_path}/ledger.db"
+        else:
+            cluster = require_cluster()
+            url = cluster.url(cluster.create_database())
+        upgrade_schema(url, revision=revision)
+        return url
+
+    return make
 
 
-def _recover(ledger):
-    for hold in ledger.open_holds():
-        ledger.settle(hold.batch_id)
+@pytest.mark.parametrize("point", [name for name in POINTS if not name.startswith("16")])
+def test_no_charge_is_lost_when_killed(new_url, tmp_path, point):
+    url, provider = new_url(), Provider(tmp_path)
+    for turn in range(TURNS):
+        assert kill_at(point, url, tmp_path, f"t{turn}")
+        with opened(url) as ledger:
+            hold_open, _ = open_work(ledger)
+            assert hold_open is not point.startswith(BETWEEN)
+            check_books(ledger, provider)
+    # The batches before the fault were charged, so there was something to lose.
+    assert len(provider.charges()) >= 3 * TURNS
 
 
-def _check(ledger, charges):
-    assert broken(ledger) == []
-    _recover(ledger)
-    _recover(ledger)
-    assert broken(ledger) == []
-    books = paid(ledger, BATCHES)
-    assert charges.keys() <= books.keys()
-    assert all(books[name] >= charges[name] for name in charges)
-    for one in ledger.assumed_attempts():
-        cost = charges.get(one.attempt_id)
-        ledger.reconcile(one.attempt_id, None if cost is None else Money(cost))
-    assert paid(ledger, BATCHES) == charges
-    day = ledger.day("ann")
-    assert (day.held, day.assumed, day.settled) == (ZERO, ZERO, Money(sum(charges.values())))
-    assert broken(ledger) == []
+@pytest.mark.parametrize("point", [name for name in POINTS if name.startswith("16")])
+def test_a_migration_that_is_killed_changes_nothing_and_runs_again(new_url, tmp_path, point):
+    url = new_url(revision="0002")
+
+    assert kill_at(point, url, tmp_path, "t")
+
+    assert schema_state(url) == ("0002", "0101")
+    upgrade_schema(url)
+    with opened(url) as ledger:
+        reserve(ledger)
+        check_books(ledger, Provider(tmp_path))
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_no_charge_is_lost_when_killed(url, tmp_path, point):
-    truth = tmp_path / "charges"
-    ledger = open_real(url, 100_000)
-    command = [sys.executable, VICTIM, url, truth, point]
-    killed = subprocess.run(command, capture_output=True, timeout=200, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    charges = _truth(truth)
-    assert len(charges) >= 3
-    _check(ledger, charges)
-    ledger.close()
+def test_no_charge_is_lost_when_killed_at_any_time(new_url, tmp_path):
+    url = new_url()
+    with opened(url) as ledger:
+        found = RandomKills(ledger, url, tmp_path).run(RANDOM_KILLS)
+    assert (found["kills"], found["lost_charges"], found["violations"]) == (RANDOM_KILLS, 0, 0)
+    # Kills that land between two batches prove nothing.
+    assert found["kills_in_an_open_hold"] >= RANDOM_KILLS // 2
+    assert found["kills_with_a_call_in_flight"] > 0
+    assert found["charges"] >= RANDOM_KILLS
 
 
-def test_no_charge_is_lost_when_killed_at_any_time(url, tmp_path):
-    truth = tmp_path / "charges"
-    ledger = open_real(url, 100_000)
-    in_flight = 0
-    for turn in range(4):
-        command = [sys.executable, VICTIM, url, truth, "never:"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        before = len(_truth(truth))
-        charges = before + random.Random(turn).randrange(1, 7)
-        while process.poll() is None and len(_truth(truth)) < charges:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.005)
-        process.kill()
-        process.communicate()
-        states = [one.state for batch in BATCHES for one in ledger.attempts(batch)]
-        in_flight += bool(ledger.open_holds()) or AttemptState.INTENT in states
-        _recover(ledger)
-    assert in_flight > 0
-    _check(ledger, _truth(truth))
-    ledger.close()
+@pytest.mark.postgres
+def test_no_charge_is_lost_when_the_database_server_is_killed(tmp_path):
+    require_cluster()
+    cluster = new_cluster()
+    try:
+        url, provider = cluster.create_ledger(), Provider(tmp_path)
+        for turn in range(TURNS):
+            before = len(provider.charges())
+            spenders = [
+                start(_work_for_ever, url, str(tmp_path), f"t{turn}-{number}", number)
+                for number in range(2)
+            ]
+            while len(provider.charges()) < before + 12:
+                assert any(one.is_alive() for one in spenders)
+                spenders[0].join(0.01)
+            cluster.kill()
+            with pytest.raises(LedgerUnavailable), opened(url) as ledger:
+                ledger.day("ann")
+            cluster.start_again()
+            for one in spenders:
+                one.kill()
+                one.join(60)
+            with opened(url) as ledger:
+                check_books(ledger, provider)
+    finally:
+        cluster.stop()
+
+
+def test_a_capture_that_forgets_before_it_books_is_seen_to_lose_charges(new_url, tmp_path):
+    provider = Provider(tmp_path)
+    with opened(new_url()) as ledger:
+        token = ledger.intent(reserve(ledger), request())
+        provider.charge(token.attempt_id, 60)
+        # The seeded bug: what is in flight is forgotten in a transaction of its own …
+        ledger.void(token, code="x", detail="")
+        # … and the process is killed before it books.
+        recover(ledger, provider)
+        assert lost_charges(ledger, provider) == [token.attempt_id]
+        with pytest.raises(AssertionError):
+            check_books(ledger, provider)
+
+
+def test_an_answer_that_comes_after_recovery_corrects_what_was_assumed(new_url, tmp_path):
+    provider = Provider(tmp_path)
+    with opened(new_url()) as ledger:
+        token = ledger.intent(reserve(ledger), request())
+        provider.charge(token.attempt_id, 60)
+        recover(ledger, provider)
+        ledger.capture(token, cost=Money(60), cost_basis="usage", image=None)
+        assert ledger.assumed_attempts() == []
+        check_books(ledger, provider)

@@ -5,15 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import bindparam, event, insert
 from sqlalchemy.exc import OperationalError
 
 from assetgen_pipeline.adapters.sql_ledger import SqlLedger, open_sql_ledger
+from assetgen_pipeline.adapters.sql_ledger_schema import budget_limit
+from assetgen_pipeline.adapters.sql_ledger_steps import Statement, Step, all_change
 from assetgen_pipeline.domain.budget import AttemptState
 from assetgen_pipeline.domain.errors import (
     BudgetRefused,
-    IdempotencyConflict,
     LedgerError,
     LedgerUnavailable,
 )
@@ -24,6 +26,7 @@ from assetgen_pipeline_tests.ledger_helpers import (
     broken,
     capture,
     figures,
+    on_statements,
     open_real,
     request,
     reserve,
@@ -50,78 +53,6 @@ def postgres():
     yield opened
     assert broken(opened) == []
     opened.close()
-
-
-@pytest.mark.parametrize(
-    ("cost", "state", "spent"), [(30, "captured", 30), (140, "captured", 140), (None, "voided", 0)]
-)
-def test_an_unknown_bill_is_reconciled(ledger, cost, state, spent):
-    ledger.intent(reserve(ledger), request())
-    ledger.settle("b1")
-    [assumed] = ledger.assumed_attempts()
-    actual = None if cost is None else Money(cost)
-    ledger.reconcile(assumed.attempt_id, actual)
-    ledger.reconcile(assumed.attempt_id, actual)
-    [one] = ledger.attempts("b1")
-    assert (one.state.value, one.cost, one.code) == (state, actual, "internal")
-    assert figures(ledger)[1] == spent
-    assert ledger.assumed_attempts() == []
-
-
-def test_only_unknown_bills_are_reconciled(ledger):
-    hold = reserve(ledger)
-    open_one = ledger.intent(hold, request())
-    known = ledger.intent(hold, request("i2"))
-    capture(ledger, known, 10)
-    with pytest.raises(LedgerError, match="in flight"):
-        ledger.reconcile(open_one.attempt_id, None)
-    with pytest.raises(IdempotencyConflict):
-        ledger.reconcile(known.attempt_id, Money(11))
-    with pytest.raises(LedgerError):
-        ledger.reconcile("unknown", None)
-
-
-def test_a_backup_can_be_restored(ledger, url, tmp_path):
-    capture(ledger, ledger.intent(reserve(ledger), request()), 60)
-    backup = tmp_path / "backup.db"
-    ledger.backup(backup)
-    with pytest.raises(LedgerError, match="exists"):
-        ledger.backup(backup)
-    capture(ledger, ledger.intent(ledger.open_hold("b1"), request("i2")), 70)
-    ledger.restore(backup)
-    assert figures(ledger) == (240, 60, 0)
-    with open_other(url) as other:
-        assert len(other.attempts("b1")) == 1
-
-
-def open_other(url):
-    class Closing:
-        def __enter__(self):
-            self.ledger = open_real(url, 1000)
-            return self.ledger
-
-        def __exit__(self, *_):
-            self.ledger.close()
-
-    return Closing()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no database at all" * 99])
-def test_something_else_is_not_restored(ledger, tmp_path, content):
-    reserve(ledger)
-    wrong = tmp_path / "wrong.db"
-    if content is not None:
-        wrong.write_bytes(content)
-    with pytest.raises(LedgerUnavailable):
-        ledger.restore(wrong)
-    assert figures(ledger) == (300, 0, 0)
-
-
-@pytest.mark.postgres
-def test_postgres_is_backed_up_by_its_own_tools(postgres, tmp_path):
-    for call in (postgres.backup, postgres.restore):
-        with pytest.raises(LedgerError, match="pg_dump"):
-            call(tmp_path / "b")
 
 
 def _spend(ledger, number):
@@ -169,6 +100,93 @@ def test_sqlite_is_told_to_be_durable(ledger):
 def test_readers_cannot_write(ledger):
     with pytest.raises(LedgerUnavailable):
         ledger._database.read(lambda c: c.exec_driver_sql("DELETE FROM budget_limit"))
+
+
+@pytest.mark.parametrize("kind", ["ledger", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_a_first_reservation_looks_at_nothing_and_takes_four_statements(kind, request):
+    ledger = request.getfixturevalue(kind)
+    reserve(ledger, 10)
+    statements = []
+    on_statements(
+        ledger._database.engine(),
+        before=lambda _connection, statement: statements.append(statement.split()[0]),
+    )
+    reserve(ledger, 10, batch="b2")
+    assert [word for word in statements if word != "BEGIN"] == ["INSERT", "UPDATE"] + ["INSERT"] * 2
+
+
+@pytest.mark.parametrize("kind", ["ledger", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_a_hold_whose_figures_are_wrong_keeps_no_other_hold_open(kind, request):
+    ledger = request.getfixturevalue(kind)
+    holds = [reserve(ledger, 10, batch=f"b{number}") for number in range(5)]
+
+    def spoil(inflight):
+        statement = f"UPDATE hold SET inflight_micros = {inflight} WHERE batch_id = 'b2'"
+        ledger._database.write(lambda c: c.exec_driver_sql(statement))
+
+    spoil(1)
+    with pytest.raises(LedgerError):
+        ledger.expire_all(holds)
+    assert ledger.open_holds() == [holds[2]]
+    spoil(0)
+    assert ledger.expire_all(holds) == [None, None, Money(10), None, None]
+
+
+@pytest.mark.parametrize("kind", ["ledger", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_statements_sent_together_fail_as_one_and_leave_the_connection_usable(kind, request):
+    ledger = request.getfixturevalue(kind)
+    values = {"b_limit": 5, "b_day": date(2026, 1, 5)}
+    row = insert(budget_limit).values(owner="ann", limit_micros=bindparam("b_limit"), set_by="op")
+    fine, refused = (Statement(row.values(set_us=1, limit_micros=micros)) for micros in (5, -1))
+    too_many = Step(Statement(row.values(set_us=1)), 2)
+    steps = [Step(fine, 1), Step(refused, 1), Step(fine, 1)]
+
+    def run(some):
+        return ledger._database.write(lambda connection: all_change(connection, some, values))
+
+    with pytest.raises(LedgerError, match="rules"):
+        run(steps)
+    assert ledger.day("ann").limit == Money(1000)
+    assert run(steps[::2])
+    assert not run([too_many, steps[0]])
+    assert ledger.day("ann").limit == Money(5)
+
+
+@pytest.mark.postgres
+def test_a_connection_lost_amid_statements_sent_together_is_replaced(postgres):
+    lost = []
+
+    def lose(connection, statement):
+        if statement.startswith("UPDATE budget_day") and not lost:
+            lost.append(statement)
+            connection.connection.driver_connection.pgconn.finish()
+
+    reserve(postgres, 10)
+    on_statements(postgres._database.engine(), before=lose)
+    reserve(postgres, 10, batch="b2")
+    assert lost
+    assert figures(postgres) == (20, 0, 0)
+
+
+@pytest.mark.postgres
+def test_a_server_that_ends_the_session_amid_a_reservation_is_asked_again(postgres):
+    other = psycopg.connect(
+        postgres._database.url.render_as_string(hide_password=False).replace("+psycopg", ""),
+        autocommit=True,
+    )
+    ended = []
+
+    def end_the_session(connection, statement):
+        if statement.startswith("INSERT INTO budget_decision") and not ended:
+            ended.append(connection.connection.driver_connection.info.backend_pid)
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", ended)
+
+    reserve(postgres, 10)
+    on_statements(postgres._database.engine(), before=end_the_session)
+    reserve(postgres, 10, batch="b2")
+    other.close()
+    assert ended
+    assert figures(postgres) == (20, 0, 0)
 
 
 @pytest.mark.postgres

@@ -1,21 +1,37 @@
 """Many processes on one budget: never a micro too much, never a refusal too many."""
 
-import itertools
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 
 import pytest
+from sqlalchemy import event
 
-from assetgen_pipeline.adapters import sql_ledger_days
-from assetgen_pipeline.domain.errors import BudgetRefused
+from assetgen_pipeline.adapters import (
+    sql_ledger,
+    sql_ledger_admission,
+    sql_ledger_engine,
+    sql_ledger_journal,
+)
+from assetgen_pipeline.adapters.sql_ledger_at_once import NotAtOnce
+from assetgen_pipeline.domain.errors import LedgerUnavailable
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline_tests.ledger_helpers import broken, open_real, paid, request
+from assetgen_pipeline.testing.clock import ManualClock
+from assetgen_pipeline.testing.ledger import InMemoryLedger
+from assetgen_pipeline_tests.ledger_helpers import broken, open_real, reserve
+from assetgen_pipeline_tests.ledger_race import (
+    MOST,
+    SIZES,
+    Racers,
+    create,
+    equal_holds,
+    expire_all,
+    flat,
+    race_cell,
+    same_batches,
+)
 from assetgen_pipeline_tests.postgres_cluster import require_cluster
 
-PROCESSES = 4
-BATCHES = 25
 pytestmark = pytest.mark.timeout(300)
-_barrier = None
+ATTEMPTS = 160
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -25,33 +41,11 @@ def url(request, tmp_path):
     return require_cluster().create_ledger()
 
 
-class Racers:
-    """Processes that are started once and then begin each race together."""
-
-    def __init__(self):
-        context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(PROCESSES, context, _enter, (context.Barrier(PROCESSES),))
-
-    def run(self, worker, url, *arguments):
-        races = [self.pool.submit(worker, url, number, *arguments) for number in range(PROCESSES)]
-        return [race.result(timeout=200) for race in races]
-
-
-def _enter(barrier):
-    global _barrier  # noqa: PLW0603
-    _barrier = barrier
-
-
-def _line_up():
-    # Whoever waits here takes no second task, so each process runs one.
-    _barrier.wait(180)
-
-
 @pytest.fixture(scope="module")
 def racers():
     racers = Racers()
     yield racers
-    racers.pool.shutdown(wait=True, cancel_futures=True)
+    racers.close()
 
 
 @pytest.fixture
@@ -68,144 +62,148 @@ def watch(url):
         ledger.close()
 
 
-def _reserve_equal(url, number, limit, amount):
-    admitted = []
-    with_ledger = open_real(url, limit)
-    _line_up()
-    for index in range(BATCHES):
-        batch = f"b{number}-{index}"
-        try:
-            with_ledger.reserve(
-                owner="ann", batch_id=batch, run_id="r", amount=Money(amount), price_version="p"
-            )
-        except BudgetRefused as refused:
-            if refused.headroom >= Money(amount):
-                raise AssertionError("refused although it fits") from refused
-        else:
-            admitted.append(batch)
-    with_ledger.close()
-    return admitted
+@pytest.mark.parametrize("owners", [1, 200])
+@pytest.mark.parametrize("processes", SIZES)
+def test_whole_cycles_never_pass_a_limit_and_the_books_agree(racers, url, processes, owners):
+    open_real(url, 1).close()
+
+    tally = race_cell(racers, url, processes=processes, owners=owners, attempts=ATTEMPTS)
+
+    assert tally["attempts"] == ATTEMPTS // processes * processes
+    assert (tally["overspent"], tally["violations"], tally["falsely_refused"]) == (0, 0, 0)
+    if owners == 1:
+        # The race is about something: the budget was short, and it was used.
+        assert 0.2 < tally["refused"] / tally["attempts"] < 0.8
 
 
-def test_equal_holds_fill_the_limit_exactly(racers, watch, url):
+@pytest.mark.parametrize("processes", SIZES)
+def test_equal_holds_fill_the_limit_exactly(racers, watch, url, processes):
     limit, amount = 1040, 20
-    admitted = list(itertools.chain.from_iterable(racers.run(_reserve_equal, url, limit, amount)))
-    assert len(admitted) == limit // amount
     ledger = watch(limit)
+
+    admitted = flat(racers.run(equal_holds, url, limit, amount, processes=processes))
+
+    assert len(admitted) == limit // amount
     assert ledger.day("ann").held == Money(1040)
     assert broken(ledger) == []
 
 
-def _whole_cycle(url, number, limit):
-    ledger = open_real(url, limit, project=limit * 3 // 2)
-    refused = 0
-    _line_up()
-    for index in range(BATCHES):
-        owner, batch = f"owner{index % 2}", f"b{number}-{index}"
-        amount = 17 + 13 * ((number * 7 + index * 5) % 11)
-        try:
-            hold = ledger.reserve(
-                owner=owner, batch_id=batch, run_id="r", amount=Money(amount), price_version="p"
-            )
-            token = ledger.intent(hold, request(ceiling=amount + index % 3))
-        except BudgetRefused:
-            refused += 1
-            continue
-        if index % 4 == 0:
-            ledger.assume(token, code="x", detail="")
-        elif index % 4 == 1:
-            ledger.void(token, code="x", detail="")
-        else:
-            ledger.capture(token, cost=Money(amount // 2), cost_basis="usage", image=None)
-        if index % 5:
-            ledger.settle(batch)
-    ledger.close()
-    return refused
-
-
-def test_whole_cycles_never_pass_a_limit_and_the_books_agree(racers, watch, url):
-    limit = 1200
-    refused = sum(racers.run(_whole_cycle, url, limit))
-    ledger = watch(limit, project=limit * 3 // 2)
-    assert 10 < refused < PROCESSES * BATCHES - 10
-    days = [ledger.day(owner) for owner in ("owner0", "owner1")]
-    assert all((day.held + day.settled) <= day.limit for day in days)
-    assert sum((day.held + day.settled).micros for day in days) <= limit * 3 // 2
-    batches = [f"b{number}-{index}" for number in range(PROCESSES) for index in range(BATCHES)]
-    assert sum(paid(ledger, batches).values()) == sum(day.settled.micros for day in days)
-    assert broken(ledger) == []
-
-
-def _reserve_same(url, number, limit):
-    ledger = open_real(url, limit)
-    _line_up()
-    holds = [
-        ledger.reserve(
-            owner="ann",
-            batch_id=f"b{index}",
-            run_id=f"r{number}",
-            amount=Money(10),
-            price_version="p",
-        )
-        for index in range(8)
-    ]
-    ledger.close()
-    return [(hold.hold_id, hold.fence) for hold in holds]
-
-
 def test_one_batch_reserved_by_all_has_one_hold_and_one_fence_each(racers, watch, url):
-    seen = list(itertools.chain.from_iterable(racers.run(_reserve_same, url, 80)))
-    assert len(seen) == len(set(seen)) == PROCESSES * 8
     ledger = watch(80)
+
+    seen = flat(racers.run(same_batches, url, 80, processes=MOST))
+
+    assert len(seen) == len(set(seen)) == MOST * 8
     assert len({hold_id for hold_id, _ in seen}) == len(ledger.open_holds()) == 8
-    assert {hold.fence for hold in ledger.open_holds()} == {PROCESSES}
+    assert {hold.fence for hold in ledger.open_holds()} == {MOST}
     assert ledger.day("ann").held == Money(80)
     assert broken(ledger) == []
 
 
-def _create(url, number):
-    _line_up()
-    ledger = open_real(url, 100)
-    ledger.reserve(
-        owner="ann", batch_id=f"b{number}", run_id="r", amount=Money(1), price_version="p"
-    )
-    ledger.close()
+def test_a_hold_that_all_try_to_expire_is_released_once(racers, watch, url):
+    ledger = watch(1000)
+    for number in range(8):
+        reserve(ledger, 10, batch=f"b{number}")
+
+    released = flat(racers.run(expire_all, url, 1000, processes=4))
+
+    assert released == [10] * 8
+    assert ledger.open_holds() == []
+    assert broken(ledger) == []
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_processes_that_create_the_file_together_share_one_ledger(racers, watch, url):
-    racers.run(_create, url)
-    ledger = watch(100)
-    assert len(ledger.open_holds()) == PROCESSES
+    racers.run(create, url, processes=4)
+    assert len(watch(100).open_holds()) == 4
 
 
-def _reserve_unguarded(url, number, limit, amount):
-    # The seeded bug: look first, then take without a guard, and without the table's own check.
-    original = sql_ledger_days.DayBook._move
+# The power of the harness: what gateways and predecessors do must be seen to overspend in it.
 
-    def checked_before(book, connection, scope, day, entry, *, guarded):
-        row = book.row(connection, scope, day)
-        if guarded and row.held_micros + row.settled_micros + entry.micros > row.limit_micros:
-            return None
+
+def _in_memory_of_each_process(_url, limit):
+    # The predecessor: a guard in the memory of one process, and nothing behind it.
+    ledger = InMemoryLedger(clock=ManualClock(), default_limit=Money(limit))
+    ledger.close = lambda: None
+    return ledger
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_predecessors_guard_overspends_in_this_harness(racers, url):
+    admitted = flat(racers.run(equal_holds, url, 1040, 20, _in_memory_of_each_process, processes=4))
+    assert len(admitted) * 20 > 1040
+
+
+def _checked_before(url, limit):
+    # Look first, then take without a guard, and without the table's own check.
+    def take(connection, owner, day, entry, *, now, limits):
+        row = sql_ledger_journal.day_row(connection, sql_ledger_journal.owner_scope(owner), day)
+        sql_ledger_journal._judge(row, entry, limits)
         connection.exec_driver_sql("SELECT pg_sleep(0.01)")
-        return original(book, connection, scope, day, entry, guarded=False)
+        sql_ledger_journal.post(connection, owner, day, [entry], now=now)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sql_ledger_days.DayBook, "_move", checked_before)
-        # Its lock would hide the bug.
-        patch.setattr(sql_ledger_days.DayBook, "apply_limits", lambda *_: None)
-        return _reserve_equal(url, number, limit, amount)
+    def look_first(*_arguments, **_named):
+        raise NotAtOnce
+
+    sql_ledger_admission.take = take
+    sql_ledger.reserve_at_once = look_first
+    return open_real(url, limit)
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
-def test_the_harness_can_see_an_overspend(racers, watch, url):
+def test_a_check_followed_by_a_write_overspends_in_this_harness(watch, url):
     ledger = watch(1040)
     ledger._database.write(
         lambda connection: connection.exec_driver_sql(
             "ALTER TABLE budget_day DROP CONSTRAINT never_exceed"
         )
     )
-    admitted = list(itertools.chain.from_iterable(racers.run(_reserve_unguarded, url, 1040, 20)))
+    # Processes of their own, because the bug stays in them.
+    racers = Racers(4)
+    try:
+        admitted = flat(racers.run(equal_holds, url, 1040, 20, _checked_before, processes=4))
+    finally:
+        racers.close()
     assert len(admitted) > 52
     assert "I1 owner:ann" in broken(ledger)[0]
+
+
+@pytest.fixture
+def deferred(monkeypatch):
+    """SQLite as its driver would have it: transactions that become writers when they write."""
+    made = sql_ledger_engine._sqlite_engine
+
+    def engine(url, *, writes):
+        engine = made(url, writes=writes)
+        event.listen(engine, "before_cursor_execute", _defer, retval=True)
+        return engine
+
+    def _defer(_connection, _cursor, statement, parameters, *_):
+        return statement.replace("BEGIN IMMEDIATE", "BEGIN DEFERRED"), parameters
+
+    monkeypatch.setattr(sql_ledger_engine, "_sqlite_engine", engine)
+    monkeypatch.setattr(sql_ledger_engine._Process, "exclusive", lambda _: nullcontext())
+
+
+def _reserve_while_another_commits(watch, url):
+    ledger, other = watch(1000), open_real(url, 1000)
+    between = []
+
+    def commit_something(_connection, _cursor, statement, *_):
+        if statement.startswith("SELECT") and not between:
+            between.append(statement)
+            other.set_limit("bob", Money(1), set_by="op")
+
+    event.listen(ledger._database.engine(), "after_cursor_execute", commit_something)
+    try:
+        reserve(ledger)
+    finally:
+        other.close()
+        assert between
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_deferred_transaction_fails_when_another_commits_before_it_writes(watch, url, deferred):
+    with pytest.raises(LedgerUnavailable):
+        _reserve_while_another_commits(watch, url)
