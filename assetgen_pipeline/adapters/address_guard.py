@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 
@@ -23,9 +24,16 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to addresses as text; raises `OSError` where there are none."""
 
 BLOCKED = "not a public address that references may come from"
-_DNS_THREADS = 4
+# More than the fetches at once, because a look-up that was given up keeps its thread.
+_DNS_THREADS = 16
 _DNS_WAIT_S = 3.0
 _DIAL_WAIT_S = 3.0
+_PORTS = {"http": 80, "https": 443}
+_NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)
+
+
+class NotConnected(httpcore.ConnectError):
+    """No connection to a permitted address; the text says why in words that may be shown."""
 
 
 class SystemResolver:
@@ -53,7 +61,8 @@ class SystemResolver:
 class AddressGuard(httpcore.AsyncNetworkBackend):
     """A network backend that connects to permitted addresses and to nothing else.
 
-    `public` says whether the public internet is permitted beside the allowed networks.
+    `public` says whether the public internet is permitted beside the allowed networks;
+    `own_endpoint` is a server of ours that is never dialled.
     """
 
     def __init__(
@@ -62,12 +71,14 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         resolver: Resolver,
         allowed_networks: Iterable[Network] = (),
         public: bool = True,
+        own_endpoint: str = "",
         dns_wait_s: float = _DNS_WAIT_S,
         dial_wait_s: float = _DIAL_WAIT_S,
     ) -> None:
         self._resolver = resolver
         self._allowed = tuple(allowed_networks)
         self._public = public
+        self._own_endpoint = own_endpoint
         self._dns_wait_s = dns_wait_s
         self._dial_wait_s = dial_wait_s
         self._dialler = httpcore.AnyIOBackend()
@@ -84,18 +95,17 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
 
         Raises:
             ReferenceBlocked: an answer is not permitted, however good the others are.
-            httpcore.ConnectError: no answer, or nobody listens.
-            httpcore.ConnectTimeout: no answer in time.
+            NotConnected: no answer, or nobody listens.
         """
-        failure: Exception = httpcore.ConnectError("no address")
+        failure: Exception = NotConnected("the host has no address")
         for address in _first_of_each_kind(await self._judged(host, port)):
             try:
                 stream = await self._dialler.connect_tcp(
                     str(address), port, timeout=self._dial_wait_s
                 )
-                return _Connection(stream)
+                return _Connection(stream, peer=(str(address), port))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
+                failure = NotConnected(_why_not_dialled(error))
         raise failure
 
     async def connect_unix_socket(
@@ -120,18 +130,32 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
             async with asyncio.timeout(self._dns_wait_s):
                 answers = await self._resolver(host, port)
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout("no answer for the name") from error
+            raise NotConnected("the look-up of the host took too long") from error
         except UnicodeError as error:
             raise ReferenceBlocked(BLOCKED, code="reference-url-invalid") from error
         except OSError as error:
-            raise httpcore.ConnectError("no address for the name") from error
+            unknown = isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
+            why = "the host does not exist" if unknown else "the host could not be looked up"
+            raise NotConnected(why) from error
         try:
-            addresses = [_unwrapped(ip_address(answer)) for answer in dict.fromkeys(answers)]
+            addresses = [unwrapped(ip_address(answer)) for answer in dict.fromkeys(answers)]
         except ValueError as error:
             raise ReferenceBlocked(BLOCKED) from error
         if not all(self._permits(address) for address in addresses):
             raise ReferenceBlocked(BLOCKED)
+        if await self._is_own(port, addresses):
+            raise ReferenceBlocked(BLOCKED)
         return addresses
+
+    async def _is_own(self, port: int, addresses: Sequence[Address]) -> bool:
+        """Whether this is our endpoint, or might be: a server may listen on all of loopback."""
+        own = urlsplit(self._own_endpoint)
+        if not own.hostname or port != (own.port or _PORTS.get(own.scheme)):
+            return False
+        answers = await self._resolver(own.hostname, port)
+        ours = [unwrapped(ip_address(answer)) for answer in answers]
+        local = any(address.is_loopback for address in ours)
+        return any(address in ours or (local and address.is_loopback) for address in addresses)
 
     def _permits(self, address: Address) -> bool:
         if any(address in network for network in self._allowed):
@@ -140,13 +164,11 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
 
 
 class _Connection(httpcore.AsyncNetworkStream):
-    """A connection that is closed when its TLS handshake is cut short by the deadline.
+    """A connection that knows whom it dialled, also once the other side has reset it."""
 
-    httpcore 1.0.9 closes it on an error, but leaves it open on a cancellation.
-    """
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, *, peer: tuple[str, int]) -> None:
         self._stream = stream
+        self._peer = peer
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         return await self._stream.read(max_bytes, timeout)
@@ -164,17 +186,37 @@ class _Connection(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
         try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except asyncio.CancelledError:
+            # httpcore 1.0.9 closes a connection whose handshake fails, not one that is cut short.
             await self._stream.aclose()
             raise
+        except httpcore.ConnectError as error:
+            invalid = _is_caused_by(error, ssl.SSLCertVerificationError)
+            why = "the host's certificate is not valid" if invalid else "no TLS connection"
+            raise NotConnected(why) from error
+        return _Connection(stream, peer=self._peer)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's signature
-        return self._stream.get_extra_info(info)
+        return self._peer if info == "server_addr" else self._stream.get_extra_info(info)
 
 
-def _unwrapped(address: Address) -> Address:
+def unwrapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one is mapped from, else the address itself."""
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _why_not_dialled(error: Exception) -> str:
+    if isinstance(error, httpcore.ConnectTimeout):
+        return "the host does not answer"
+    refused = _is_caused_by(error, ConnectionRefusedError)
+    return "the host refuses the connection" if refused else "the host cannot be reached"
+
+
+def _is_caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error is not None
 
 
 def _first_of_each_kind(addresses: Sequence[Address]) -> list[Address]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from assetgen_pipeline.domain.errors import PriceUnknown
 from assetgen_pipeline.domain.image_request import Value
-from assetgen_pipeline.domain.pricing import Catalogue, ModelPrice
+from assetgen_pipeline.domain.pricing import Catalogue, ModelPrice, RetiredModel
 
 _BUILT_IN = "catalogue.toml"
 
@@ -28,10 +28,13 @@ class _File(Value):
     source: str = ""
     default_models: dict[str, str] = Field(default_factory=dict)
     models: tuple[ModelPrice, ...] = ()
+    retired: tuple[RetiredModel, ...] = ()
 
 
 def load_catalogue(override: Path | None = None) -> Catalogue:
     """The built-in catalogue, with the override's models added or put in place of ours.
+
+    A model that the override lists works, whatever we hold of it.
 
     Raises:
         CatalogueInvalid: the override cannot be read or used; the message says where and why.
@@ -45,6 +48,7 @@ def load_catalogue(override: Path | None = None) -> Catalogue:
         source="; ".join(source for source in (base.source, own.source) if source),
         default_models={**base.default_models, **own.default_models},
         models=tuple(models.values()),
+        retired=(*base.retired, *own.retired),
     )
     for provider, model in catalogue.default_models.items():
         if (provider, model) not in models:
@@ -71,7 +75,7 @@ def _parsed(text: str, *, name: str) -> _File:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = f"{name}, {where}: {first['msg']}"
+        message = f"{name}, {where}: {first['msg'].removeprefix('Value error, ')}"
     except _FloatFound as found:
         message = f'{name}: write the number {found} as text: "{found}"'
     else:
@@ -92,10 +96,9 @@ def _check_entries(parsed: _File, *, name: str) -> None:
     counts = Counter((entry.provider, entry.model) for entry in parsed.models)
     for entry in parsed.models:
         label = f"{name}, {entry.provider}/{entry.model}"
-        prices = (entry.image_usd, entry.reference_usd, entry.prompt_usd_per_1k_chars)
         if counts[entry.provider, entry.model] > 1:
             message = f"{label} is listed twice"
-        elif not all(price.is_finite() and price >= 0 for price in prices):
+        elif not all(price.is_finite() and price >= 0 for price in entry.amounts()):
             message = f"{label}: a price is not a number of dollars from 0"
         elif not (entry.ceiling_factor.is_finite() and entry.ceiling_factor >= 1):
             message = f"{label}: ceiling_factor must be 1 or more"

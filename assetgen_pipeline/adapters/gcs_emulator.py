@@ -20,7 +20,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Blob, Client
 from requests.adapters import HTTPAdapter
 
-from assetgen_pipeline.ports import ObjectInfo
+from assetgen_pipeline.ports.object_store import ObjectInfo
 
 MULTIPART_LIMIT = 8 * 1024 * 1024
 """The size above which the vendor's client uploads in several requests."""

@@ -30,12 +30,13 @@ from assetgen_pipeline.adapters.gcs_emulator import (
     upload_at_once,
 )
 from assetgen_pipeline.domain.errors import (
+    CredentialsMissing,
     ObjectChanged,
     ObjectExists,
     ObjectMissing,
     StorageUnavailable,
 )
-from assetgen_pipeline.ports import ObjectInfo, ObjectStore
+from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 
 __all__ = ["GcsObjectStore", "cloud_client", "emulator_client"]
 
@@ -70,7 +71,7 @@ def cloud_client(*, project: str | None = None, connections: int = 32) -> Client
     try:
         credentials, default_project = google.auth.default(scopes=_SCOPES)
     except (auth_exceptions.GoogleAuthError, OSError):
-        raise StorageUnavailable(
+        raise CredentialsMissing(
             "no Google Cloud credentials were found (Application Default Credentials)"
         ) from None
     session = pooled(AuthorizedSession(credentials), connections=connections)
@@ -118,7 +119,7 @@ class GcsObjectStore(ObjectStore):
             StorageUnavailable: the bucket cannot be reached or refuses us.
         """
         at = "" if generation is None else f" at generation {generation}"
-        with _translated(missing=f"{name} is not in the bucket{at}"):
+        with _translated(name, missing=f"{name} is not in the bucket{at}"):
             blob = self._blob(name, generation=generation)
             data: bytes = blob.download_as_bytes(raw_download=True, **self._options)
             return data
@@ -130,7 +131,7 @@ class GcsObjectStore(ObjectStore):
             StorageUnavailable: the bucket cannot be reached or refuses us.
         """
         try:
-            with _translated(missing=name):
+            with _translated(name, missing=name):
                 blob = self._blob(name)
                 blob.reload(**self._options)
                 return self._info(blob)
@@ -149,7 +150,7 @@ class GcsObjectStore(ObjectStore):
             ObjectExists: it does; nothing was changed.
             StorageUnavailable: the bucket cannot be reached or refuses us.
         """
-        with _translated(precondition=ObjectExists(f"{name} is already in the bucket")):
+        with _translated(name, precondition=ObjectExists(f"{name} is already in the bucket")):
             return self._upload(name, data, content_type, metadata, if_generation=0)
 
     def write(
@@ -168,7 +169,7 @@ class GcsObjectStore(ObjectStore):
             StorageUnavailable: the bucket cannot be reached or refuses us.
         """
         changed = ObjectChanged(f"{name} is no longer at generation {if_generation}")
-        with _translated(precondition=changed):
+        with _translated(name, precondition=changed):
             return self._upload(name, data, content_type, metadata, if_generation=if_generation)
 
     def delete(self, name: str, *, generation: int | None = None) -> bool:
@@ -184,7 +185,7 @@ class GcsObjectStore(ObjectStore):
             if present is None or present.generation != generation:
                 return False
         try:
-            with _translated(missing=name, precondition=ObjectChanged(name)):
+            with _translated(name, missing=name, precondition=ObjectChanged(name)):
                 self._blob(name).delete(if_generation_match=generation, **self._options)
         except (ObjectMissing, ObjectChanged):
             return False
@@ -257,15 +258,17 @@ class GcsObjectStore(ObjectStore):
 
 @contextmanager
 def _translated(
-    *, missing: str | None = None, precondition: Exception | None = None
+    name: str = "", *, missing: str | None = None, precondition: Exception | None = None
 ) -> Iterator[None]:
     try:
         yield
     except _VENDOR_ERRORS as error:
-        _raise_ours(error, missing, precondition)
+        _raise_ours(error, name, missing, precondition)
 
 
-def _raise_ours(error: BaseException, missing: str | None, changed: Exception | None) -> NoReturn:
+def _raise_ours(
+    error: BaseException, name: str, missing: str | None, changed: Exception | None
+) -> NoReturn:
     # The vendor's text holds the URL, so it is not chained either: tracebacks are printed.
     if isinstance(error, api_exceptions.RetryError) and error.cause is not None:
         error = error.cause
@@ -278,13 +281,13 @@ def _raise_ours(error: BaseException, missing: str | None, changed: Exception | 
     if code:
         reason = _REASONS.get(code, f"the bucket answered with status {code}")
     elif isinstance(error, storage_exceptions.DataCorruption):
-        reason = "the bytes that arrived do not match their checksum"
+        reason = f"the bytes of {name} that arrived do not match their checksum"
     elif isinstance(error, auth_exceptions.GoogleAuthError):
         reason = "our credentials for the bucket cannot be used"
     else:
         reason = "the bucket cannot be reached"
     message = f"{reason} ({kind})"
-    raise StorageUnavailable(message) from None
+    raise StorageUnavailable(message, status=code) from None
 
 
 def _status(error: BaseException) -> int:

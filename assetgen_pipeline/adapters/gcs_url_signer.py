@@ -10,17 +10,20 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import google.auth
 import requests
+import stamina
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import exceptions, iam
@@ -28,8 +31,8 @@ from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
 from assetgen_pipeline.domain.delivery import SignedUrl
-from assetgen_pipeline.domain.errors import StorageUnavailable
-from assetgen_pipeline.ports import UrlSigner
+from assetgen_pipeline.domain.errors import CredentialsMissing, StorageUnavailable
+from assetgen_pipeline.ports.delivery import UrlSigner
 
 CLOUD_ENDPOINT = "https://storage.googleapis.com"
 MAX_TTL = timedelta(days=7)
@@ -45,39 +48,64 @@ _IAM_TIMEOUT_S = 10.0
 Sign = Callable[[bytes], bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class _SlowDownError(Exception):
+    """IAM answered 429, which google-auth does not try again."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Issue:
-    """What all URLs of one call have in common."""
+    """What all URLs of one call have in common, put together once: RSA is slow enough."""
 
     kind: str
-    email: str
-    endpoint: str
+    base: str
     bucket: str
-    at: datetime
-    life: timedelta
+    query: str
+    host: str
+    to_sign: str
+    expires_at: datetime
 
-    def url(self, name: str, sign: Sign) -> SignedUrl:
-        stamp = self.at.strftime("%Y%m%dT%H%M%SZ")
+    @classmethod
+    def of(
+        cls, kind: str, *, email: str, endpoint: str, bucket: str, at: datetime, life: timedelta
+    ) -> "_Issue":
+        stamp = at.strftime("%Y%m%dT%H%M%SZ")
         scope = f"{stamp[:8]}/auto/storage/goog4_request"
-        path = f"/{self.bucket}/{quote(name, safe='/~')}"
         fields = {
             "X-Goog-Algorithm": _ALGORITHM,
-            "X-Goog-Credential": f"{self.email}/{scope}",
+            "X-Goog-Credential": f"{email}/{scope}",
             "X-Goog-Date": stamp,
-            "X-Goog-Expires": str(int(self.life.total_seconds())),
+            "X-Goog-Expires": str(int(life.total_seconds())),
             "X-Goog-SignedHeaders": "host",
         }
-        query = "&".join(f"{key}={quote(value, safe='~')}" for key, value in fields.items())
-        host = f"host:{urlsplit(self.endpoint).netloc}\n"
-        request = f"GET\n{path}\n{query}\n{host}\nhost\nUNSIGNED-PAYLOAD"
+        return cls(
+            kind,
+            endpoint,
+            bucket,
+            "&".join(f"{key}={quote(value, safe='~')}" for key, value in fields.items()),
+            urlsplit(endpoint).netloc,
+            f"{_ALGORITHM}\n{stamp}\n{scope}\n",
+            at + life,
+        )
+
+    def url(self, name: str, sign: Sign) -> SignedUrl:
+        path = f"/{self.bucket}/{quote(name, safe='/~')}"
+        request = f"GET\n{path}\n{self.query}\nhost:{self.host}\n\nhost\nUNSIGNED-PAYLOAD"
         digest = hashlib.sha256(request.encode("ascii")).hexdigest()
-        text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
-        signature = sign(text.encode("ascii")).hex()
+        signature = sign((self.to_sign + digest).encode("ascii")).hex()
         return SignedUrl(
-            url=f"{self.endpoint}{path}?{query}&X-Goog-Signature={signature}",
-            expires_at=self.at + self.life,
+            url=f"{self.base}{path}?{self.query}&X-Goog-Signature={signature}",
+            expires_at=self.expires_at,
             signer=self.kind,
         )
+
+
+_IAM_FIX = (
+    "Grant the service account roles/iam.serviceAccountTokenCreator on itself"
+    " (iam.serviceAccounts.signBlob), and enable the API iamcredentials.googleapis.com."
+)
+_KEY_FIX = (
+    "Set GOOGLE_APPLICATION_CREDENTIALS to a service account's JSON key file that can be read here."
+)
 
 
 class KeySigner(UrlSigner):
@@ -103,8 +131,8 @@ class KeySigner(UrlSigner):
         Raises:
             ValueError: `ttl` is less than a second, or `now` has no time zone.
         """
-        issue = _Issue(
-            kind=self.kind,
+        issue = _Issue.of(
+            self.kind,
             email=self._credentials.signer_email,
             endpoint=self._endpoint,
             bucket=self._bucket,
@@ -132,37 +160,56 @@ class IamSigner(UrlSigner):
         self._bucket = bucket
         self._email = service_account_email
         self._request = request or partial(Request(), timeout=_IAM_TIMEOUT_S)
+        # One for all calls: a refresh signs several batches at once.
+        self._in_flight = threading.BoundedSemaphore(_IAM_THREADS)
 
     def sign(self, names: Sequence[str], *, ttl: timedelta, now: datetime) -> list[SignedUrl]:
         """Sign a GET of each object, eight at once, in the order of `names`.
 
+        Asked to slow down, it waits and tries again, for a minute at most.
+
         Raises:
-            StorageUnavailable: IAM refuses or cannot be reached.
+            StorageUnavailable: IAM refuses, is too busy, or cannot be reached.
             ValueError: `ttl` is less than a second, or `now` has no time zone.
         """
         at, life = _whole_second(now), _life(ttl, MAX_IAM_TTL)
         pool = ThreadPoolExecutor(_IAM_THREADS, thread_name_prefix="iam-signer")
         try:
             email = self._signing_email()
-            issue = _Issue(
-                kind=self.kind,
+            issue = _Issue.of(
+                self.kind,
                 email=email,
                 endpoint=CLOUD_ENDPOINT,
                 bucket=self._bucket,
                 at=at,
                 life=life,
             )
-            signer = iam.Signer(self._request, self._credentials, email)
+            signer = iam.Signer(self._patient_request, self._credentials, email)
             return list(pool.map(lambda name: issue.url(name, signer.sign), names))
+        except _SlowDownError:
+            raise StorageUnavailable("IAM asks us to sign fewer URLs a minute") from None
         except (exceptions.GoogleAuthError, requests.RequestException, OSError) as error:
             # Not chained: the vendor's text holds what IAM answered.
             message = (
                 f"IAM does not sign URLs for us ({type(error).__name__}); the service account"
                 " needs roles/iam.serviceAccountTokenCreator on itself"
             )
-            raise StorageUnavailable(message) from None
+            raise StorageUnavailable(message).with_fix(_IAM_FIX) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _patient_request(self, **call: Any) -> Any:  # noqa: ANN401 - google-auth's transport
+        # Not `stamina.retry`: it logs the arguments of what it repeats, our token among them.
+        for attempt in stamina.retry_context(
+            on=_SlowDownError, attempts=8, timeout=60, wait_initial=0.5, wait_max=10
+        ):
+            with attempt:
+                with self._in_flight:
+                    response = self._request(**call)
+                if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    raise _SlowDownError
+                return response
+        raise AssertionError("unreachable")
 
     def _signing_email(self) -> str:
         # The e-mail of a machine's account is known only after the first refresh; and one
@@ -171,7 +218,7 @@ class IamSigner(UrlSigner):
             self._credentials.refresh(self._request)
         email = self._email or getattr(self._credentials, "service_account_email", None)
         if not email:
-            raise StorageUnavailable(
+            raise CredentialsMissing(
                 "these credentials belong to no service account, so they cannot sign URLs"
             )
         return str(email)
@@ -188,7 +235,7 @@ def key_file_signer(path: str | Path, *, bucket: str) -> KeySigner:
     except (OSError, ValueError, exceptions.GoogleAuthError):
         raise StorageUnavailable(
             "GOOGLE_APPLICATION_CREDENTIALS names no service account's key file"
-        ) from None
+        ).with_fix(_KEY_FIX) from None
     return KeySigner(kind="key_file", credentials=credentials, bucket=bucket)
 
 
@@ -201,7 +248,7 @@ def iam_signer(*, bucket: str) -> IamSigner:
     try:
         credentials, _project = google.auth.default(scopes=[_SCOPE])
     except (exceptions.GoogleAuthError, OSError):
-        raise StorageUnavailable(
+        raise CredentialsMissing(
             "no Google Cloud credentials were found (Application Default Credentials)"
         ) from None
     return IamSigner(credentials=credentials, bucket=bucket)
@@ -223,7 +270,7 @@ def local_signing_key(home: Path) -> service_account.Credentials:
     except (OSError, ValueError, exceptions.GoogleAuthError):
         raise StorageUnavailable(
             "the local signing key cannot be used; delete signing-key.json under HOME"
-        ) from None
+        ).with_fix("Delete signing-key.json under HOME, and let HOME be written to.") from None
     return key
 
 

@@ -28,6 +28,10 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
 MIN_SIDE = 16
 LONG_EDGE_PX = 2048
+# A scan of a progressive JPEG takes 60 bytes and goes over every pixel: 64 MiB of them take hours.
+# Cameras and encoders write some ten; what is glued on behind an image may look like a few more.
+MAX_SCANS = 1_000
+_SCAN = b"\xff\xda"
 _QUALITY = 90
 _CPU_S = 10
 _MIB = 1024 * 1024
@@ -57,10 +61,13 @@ def open_image(data: bytes, *, min_side: int) -> Image.Image:
     """Read the header, and refuse by type and size before a pixel is decoded.
 
     Raises:
-        RefusedImage: with `WRONG_TYPE` or `WRONG_DIMENSIONS`.
+        RefusedImage: with `WRONG_TYPE`, `WRONG_DIMENSIONS`, or `UNDECODABLE` for too many scans.
     """
-    if sniff(data) is None:
+    kind = sniff(data)
+    if kind is None:
         raise RefusedImage(WRONG_TYPE)
+    if kind == "image/jpeg" and data.count(_SCAN) > MAX_SCANS:
+        raise RefusedImage(UNDECODABLE)
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

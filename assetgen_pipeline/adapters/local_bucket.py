@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from assetgen_pipeline.adapters import local_bucket_supervisor
-from assetgen_pipeline.adapters.local_bucket_supervisor import is_healthy
+from assetgen_pipeline.adapters.local_bucket_supervisor import is_healthy, kept_port
 from assetgen_pipeline.domain.errors import StorageUnavailable
 
 _READY_S = 30.0
@@ -49,6 +49,12 @@ def hold_local_bucket(home: Path) -> Iterator[str]:
             fcntl.flock(start, fcntl.LOCK_EX)
             port = _ready_port(home, binary)
         yield f"http://127.0.0.1:{port}"
+
+
+def kept_endpoint(home: Path) -> str:
+    """The address that the server of `home` has whenever it runs, `""` before it first did."""
+    port = kept_port(home.resolve())
+    return f"http://127.0.0.1:{port}" if port is not None else ""
 
 
 def server_binary() -> Path:

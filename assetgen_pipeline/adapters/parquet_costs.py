@@ -1,116 +1,83 @@
-"""Cost facts as Parquet in the bucket, and the sums that `assetgen costs` prints."""
+"""Cost facts as Parquet in the bucket: a file per batch and budget day, and one of daily sums.
 
-import io
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any
+What reads and writes such files is loaded with the first of them: pyarrow takes 45 MB, and
+a run has no use for it until its images are made.
+"""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from collections.abc import Mapping, Sequence
+from datetime import date
 
-from assetgen_pipeline.domain.bucket_layout import BatchFolder
-from assetgen_pipeline.ports import CostFacts, ObjectStore
+from assetgen_pipeline.adapters.object_readers import read_each
+from assetgen_pipeline.domain.bucket_layout import COSTS, BatchFolder, day_costs_name
+from assetgen_pipeline.domain.cost_facts import FACT_COLUMNS, Column, Fact
+from assetgen_pipeline.domain.day_spend import DAY_COLUMNS, DaySpend, day_rows
+from assetgen_pipeline.domain.errors import ObjectMissing
+from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.ports.costs import CostFacts
+from assetgen_pipeline.ports.object_store import ObjectStore
 
-PREFIX = "costs/"
-SCHEMA = pa.schema(
-    [
-        ("dt", pa.date32()),
-        ("batch_id", pa.string()),
-        ("owner", pa.string()),
-        ("scene_id", pa.string()),
-        ("row_number", pa.int32()),
-        ("variant", pa.int32()),
-        ("provider", pa.string()),
-        ("model", pa.string()),
-        ("status", pa.string()),
-        ("attempts", pa.int32()),
-        ("cost_micros", pa.int64()),
-        ("cost_usd", pa.decimal128(18, 6)),
-        ("cost_basis", pa.string()),
-        ("price_version", pa.string()),
-        ("lane", pa.string()),
-        ("spend_date", pa.date32()),
-        ("budget_date", pa.date32()),
-        ("latency_ms", pa.int32()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-        ("run_id", pa.string()),
-        ("image_uri", pa.string()),
-    ]
-)
-_MICROS = 1_000_000
+_PARQUET = "application/vnd.apache.parquet"
 
 
 class ParquetCostFacts(CostFacts):
-    """Facts under `costs/dt=…/`, one file per batch and budget day."""
+    """Facts under `costs/dt=…/`, daily sums under `cost_daily/dt=…/`."""
 
     def __init__(self, store: ObjectStore) -> None:
         """Keep the facts in this bucket."""
         self._store = store
 
-    def publish(
-        self, batch_id: str, budget_date: date, rows: Iterable[Mapping[str, object]]
-    ) -> str:
-        """Write one batch's facts, replacing its file, and return the object's name.
+    def publish(self, batch_id: str, day: date, facts: Sequence[Mapping[str, object]]) -> bool:
+        """Make one batch's file of one budget day hold these facts; none means no file."""
+        name = BatchFolder(batch_id).costs(day.isoformat())
+        if not facts:
+            return self._store.delete(name)
+        return self._put(name, facts, FACT_COLUMNS)
 
-        The column `dt` stands in the path only, as Hive readers expect.
-        """
-        columns = {name: [_cell(row[name], name) for row in rows] for name in SCHEMA.names}
-        table = pa.table(columns, schema=SCHEMA).drop_columns(["dt"])
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        name = BatchFolder(batch_id).costs(budget_date.isoformat())
-        self._store.write(name, sink.getvalue(), content_type="application/vnd.apache.parquet")
-        return name
+    def batch_cost(self, batch_id: str, day: date) -> Money | None:
+        """What a batch's file of one day sums to, `None` where there is no file."""
+        return self._sum(BatchFolder(batch_id).costs(day.isoformat()), "cost_micros")
 
-    def read(self, *, since: date) -> pa.Table:
-        """All facts with `dt` on or after `since`, `dt` first."""
-        tables = [SCHEMA.empty_table()]
-        for found in self._store.list(PREFIX):
-            day = _day_of(found.name)
-            if day is None or day < since:
-                continue
-            table = pq.read_table(io.BytesIO(self._store.read(found.name)))
-            days = pa.array([day] * table.num_rows, pa.date32())
-            tables.append(table.add_column(0, SCHEMA.field("dt"), days).select(SCHEMA.names))
-        return pa.concat_tables(tables)
+    def batch_costs(self, day: date) -> dict[str, Money]:
+        """What every batch's file of one day sums to."""
+        prefix = f"{COSTS}dt={day.isoformat()}/"
+        files = read_each(self._store, (found.name for found in self._store.list(prefix)))
+        sums = {name: _sum_of(data, "cost_micros") for name, data in files}
+        return {
+            name.removeprefix(prefix).removesuffix(".parquet"): cost
+            for name, cost in sums.items()
+            if cost is not None
+        }
 
-    def summarize(self, by: str, *, since: date) -> list[dict[str, Any]]:
-        """Images, attempts and cost per value of a column, dearest first; `cost_usd` is text."""
-        table = self.read(since=since)
-        delivered = [int(status == "delivered") for status in table["status"].to_pylist()]
-        table = table.append_column("delivered", pa.array(delivered, pa.int64()))
-        sums = table.group_by(by).aggregate(
-            [
-                ("cost_micros", "sum"),
-                ("attempts", "sum"),
-                ("delivered", "sum"),
-                ("scene_id", "count"),
-            ]
-        )
-        rows = [
-            {
-                by: str(row[by]),
-                "images": row["scene_id_count"],
-                "delivered": row["delivered_sum"],
-                "attempts": row["attempts_sum"],
-                "cost_usd": f"{Decimal(row['cost_micros_sum']) / _MICROS:.6f}",
-            }
-            for row in sums.to_pylist()
-        ]
-        return sorted(rows, key=lambda row: (-Decimal(row["cost_usd"]), row[by]))
+    def publish_day(self, spend: DaySpend) -> bool:
+        """Make the daily file hold the sums of one budget day; whether anything was written."""
+        name = day_costs_name(spend.budget_date.isoformat())
+        return self._put(name, day_rows(spend), DAY_COLUMNS)
+
+    def day_cost(self, day: date) -> Money | None:
+        """What the daily file's settled amounts sum to, `None` where there is no file."""
+        return self._sum(day_costs_name(day.isoformat()), "settled_micros")
+
+    def _put(self, name: str, rows: Sequence[Fact], columns: Sequence[Column]) -> bool:
+        from assetgen_pipeline.adapters.fact_files import file_of  # noqa: PLC0415 - see above
+
+        data = file_of(rows, columns, unlike=self._read(name))
+        if data is None:
+            return False
+        self._store.write(name, data, content_type=_PARQUET)
+        return True
+
+    def _sum(self, name: str, column: str) -> Money | None:
+        stored = self._read(name)
+        return None if stored is None else _sum_of(stored, column)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self._store.read(name)
+        except ObjectMissing:
+            return None
 
 
-def _day_of(name: str) -> date | None:
-    day = name.removeprefix(PREFIX).partition("/")[0]
-    return date.fromisoformat(day.removeprefix("dt=")) if day.startswith("dt=") else None
+def _sum_of(data: bytes, column: str) -> Money | None:
+    from assetgen_pipeline.adapters.fact_files import sum_of  # noqa: PLC0415 - see above
 
-
-def _cell(value: object, name: str) -> object:
-    if name in {"dt", "spend_date", "budget_date"}:
-        return date.fromisoformat(str(value))
-    if name == "cost_usd":
-        return Decimal(str(value))
-    if name == "created_at":
-        return datetime.fromisoformat(str(value)) if value else None
-    return value
+    return sum_of(data, column)

@@ -17,10 +17,11 @@ from assetgen_pipeline.adapters import image_worker
 from assetgen_pipeline.domain.errors import ReferenceUnfetched
 from assetgen_pipeline.domain.generation import Billing, ErrorKind, InspectedImage, ProviderError
 from assetgen_pipeline.domain.references import DecodedReference
-from assetgen_pipeline.ports import ImageCodec
+from assetgen_pipeline.ports.images import ImageCodec
 
 _MIB = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * _MIB
+_MAX_WORKERS = 4
 _THUMBNAIL_PX = 256
 _THUMBNAIL_QUALITY = 82
 _TYPES = {image_worker.JPEG: "image/jpeg", image_worker.PNG: "image/png"}
@@ -43,13 +44,26 @@ _UNDECODABLE = ("reference-undecodable", "the image cannot be decoded")
 class PillowImageCodec(ImageCodec):
     """Decodes with Pillow; safe to call from many threads, of which `workers` decode at once."""
 
-    def __init__(self, *, workers: int = 4, wait_s: float = 30.0) -> None:
-        """A worker that has not answered after `wait_s` is killed."""
+    def __init__(self, *, workers: int | None = None, wait_s: float = 30.0) -> None:
+        """A worker that has not answered after `wait_s` is killed; by default one for each core."""
+        workers = workers or min(_MAX_WORKERS, os.cpu_count() or 1)
         self._wait_s = wait_s
+        self._workers = workers
         self._slots = threading.BoundedSemaphore(workers)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._closed = False
+
+    @property
+    def decoders(self) -> int:
+        """How many images can be decoded at once: by default one for each core."""
+        return self._workers
+
+    def prepare(self) -> None:
+        """Start the workers, so that they are ready when the first bytes have come."""
+        with self._lock:
+            while len(self._idle) < self._workers and not self._closed:
+                self._idle.append(_start())
 
     def decode_reference(self, data: bytes) -> DecodedReference:
         """Decode a stranger's bytes in a limited worker and re-encode them.
@@ -72,7 +86,13 @@ class PillowImageCodec(ImageCodec):
         if status not in _TYPES:
             code, text = _REFUSALS.get(status, _UNDECODABLE)
             raise ReferenceUnfetched(text, code=code)
-        return DecodedReference(data=payload, mime_type=_TYPES[status], width=width, height=height)
+        return DecodedReference(
+            data=payload,
+            mime_type=_TYPES[status],
+            width=width,
+            height=height,
+            source_type=image_worker.sniff(data) or "",
+        )
 
     def inspect(self, data: bytes) -> InspectedImage:
         """Decode a provider's image once: its facts and its thumbnail.

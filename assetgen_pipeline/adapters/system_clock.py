@@ -4,7 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from assetgen_pipeline.ports import Clock
+from assetgen_pipeline.ports.clock import Clock
 
 
 class SystemClock(Clock):

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import httpcore
 import pytest
 
-from assetgen_pipeline.adapters.address_guard import AddressGuard, SystemResolver
+from assetgen_pipeline.adapters.address_guard import AddressGuard, NotConnected, SystemResolver
 from assetgen_pipeline.domain.errors import ReferenceBlocked
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -107,7 +107,7 @@ async def test_two_hundred_dead_addresses_cost_two():
     answers = [f"8.8.4.{number}" for number in range(100)] + ["2606:4700::1", "2606:4700::2"]
     guard, dialler = guard_with(StubResolver(answers))
 
-    with pytest.raises(httpcore.ConnectTimeout):
+    with pytest.raises(NotConnected, match="the host does not answer"):
         await guard.connect_tcp("dead.example", 443)
 
     assert dialler.dialled == ["8.8.4.0", "2606:4700::1"]
@@ -127,15 +127,23 @@ async def test_a_look_up_that_sleeps_is_given_up():
 
     guard, _ = guard_with(sleeper, dns_wait_s=0.02)
 
-    with pytest.raises(httpcore.ConnectTimeout):
+    with pytest.raises(NotConnected, match="the look-up of the host took too long"):
         await guard.connect_tcp("slow.example", 443)
 
 
-@pytest.mark.parametrize("answer", [[], socket.gaierror(-2, "unknown"), OSError("SERVFAIL")])
-async def test_a_name_without_addresses_is_not_connected(answer):
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ([], "the host has no address"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "the host does not exist"),
+        (socket.gaierror(socket.EAI_AGAIN, "try again"), "the host could not be looked up"),
+        (OSError("SERVFAIL"), "the host could not be looked up"),
+    ],
+)
+async def test_a_name_without_addresses_is_not_connected_and_says_why(answer, why):
     guard, _ = guard_with(StubResolver(answer))
 
-    with pytest.raises(httpcore.ConnectError):
+    with pytest.raises(NotConnected, match=why):
         await guard.connect_tcp("nowhere.example", 443)
 
 
@@ -182,7 +190,7 @@ async def test_the_public_internet_is_out_of_reach_where_only_allowed_networks_a
 async def test_loopback_in_any_spelling_is_never_connected(host):
     resolver = SystemResolver()
     async with listener() as (port, peers):
-        with pytest.raises((ReferenceBlocked, httpcore.ConnectError)):
+        with pytest.raises((ReferenceBlocked, NotConnected)):
             await AddressGuard(resolver=resolver).connect_tcp(host, port)
     resolver.close()
 

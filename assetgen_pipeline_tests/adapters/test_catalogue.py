@@ -7,9 +7,9 @@ from importlib import resources
 import pytest
 
 from assetgen_pipeline.adapters.catalogue import CatalogueInvalid, load_catalogue
-from assetgen_pipeline.domain.errors import PriceUnknown
-from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.domain.pricing import ceiling
+from assetgen_pipeline.domain.errors import ModelUnavailable, PriceUnknown
+from assetgen_pipeline.domain.money import ZERO, Money
+from assetgen_pipeline.domain.pricing import ceiling, listed_cost
 
 
 @pytest.fixture
@@ -29,20 +29,40 @@ def test_the_built_in_catalogue_prices_every_default():
     catalogue = load_catalogue()
     assert set(catalogue.default_models) == {"local", "gemini", "openai"}
     for provider in catalogue.default_models:
-        assert catalogue.price(provider, catalogue.default_model(provider)).image_usd > 0
+        price = catalogue.price(provider, catalogue.default_model(provider))
+        assert listed_cost(price, prompt="a kitchen", references=0) > ZERO
+
+
+def test_the_default_gemini_model_is_one_that_lives():
+    assert load_catalogue().default_model("gemini") == "gemini-nano-banana-2.1"
+
+
+def test_every_entry_says_when_and_where_its_price_was_read():
+    assert [m.model for m in load_catalogue().models if not (m.as_of and m.source)] == []
+
+
+def test_nothing_is_both_listed_and_retired():
+    catalogue = load_catalogue()
+    listed = {(entry.provider, entry.model) for entry in catalogue.models}
+    assert listed.isdisjoint((end.provider, end.model) for end in catalogue.retired)
 
 
 def test_the_local_price_is_nominal_and_says_so():
     price = load_catalogue().price("local", "storyboard-1")
     assert price.nominal
-    assert ceiling(price, prompt_chars=1000, references=6) == Money(2000)
+    assert ceiling(price, prompt="x" * 1000, references=6) == Money(2000)
 
 
-def test_a_paid_ceiling_covers_thinking_references_and_a_full_prompt():
+def test_a_listed_gemini_image_costs_what_its_price_page_says():
     price = load_catalogue().price("gemini", "gemini-nano-banana-2.1")
-    assert ceiling(price, prompt_chars=1000, references=3) == Money.from_usd(
-        (Decimal("0.0376") + 3 * Decimal("0.00168") + Decimal("0.0015")) * Decimal("1.25")
-    )
+    assert price.rates.image_out * price.tokens.image == Decimal(33_600)
+    assert price.rates.image_in * price.tokens.reference == Decimal(1_680)
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "imagen-4.0-generate-001"])
+def test_a_retired_model_is_refused_with_the_ids_that_work(model):
+    with pytest.raises(ModelUnavailable, match=r"was retired on .*gemini-nano-banana-2\.1"):
+        load_catalogue().price("gemini", model)
 
 
 def test_the_built_in_file_holds_no_binary_fractions():
@@ -67,6 +87,35 @@ def test_an_override_adds_and_replaces_by_provider_and_model(override):
     assert own.version != built_in.version
 
 
+def test_an_override_may_keep_a_retired_model_alive_and_retire_others(override):
+    path = override(
+        OWN.format("gemini", "gemini-2.5-flash-image", "0.039")
+        + '[[retired]]\nprovider = "openai"\nmodel = "old"\nsince = "2026-12-01"\n'
+    )
+    own = load_catalogue(path)
+    assert own.price("gemini", "gemini-2.5-flash-image").image_usd == Decimal("0.039")
+    with pytest.raises(ModelUnavailable, match="old was retired on 2026-12-01"):
+        own.price("openai", "old")
+
+
+def test_an_override_may_price_by_tokens_and_say_what_a_server_can_do(override):
+    path = override(
+        """
+[[models]]
+provider = "openai"
+model = "flux"
+rates = { text_in = "1", image_in = "1", image_out = "2" }
+tokens = { image = 100 }
+options = { sizes = { "16:9" = "1280x720" }, extra_body = { num_inference_steps = 8 } }
+capabilities = { edits = false, seeds = true, response_format = "b64_json" }
+limits = { images_per_minute = 6 }
+"""
+    )
+    price = load_catalogue(path).price("openai", "flux")
+    assert (price.capabilities.edits, price.limits.images_per_minute) == (False, 6)
+    assert "1280x720" in price.options.fingerprint()
+
+
 def test_an_empty_override_changes_nothing(override):
     assert load_catalogue(override("")).version == load_catalogue().version
 
@@ -78,10 +127,17 @@ def test_an_empty_override_changes_nothing(override):
         (b"\xff\xfe", "own.toml is not UTF-8"),
         ('color = "red"', "own.toml, color: Extra inputs"),
         (OWN.format("x", "y", "cheap"), "own.toml, models.0.image_usd: Input should be"),
-        ('[[models]]\nprovider = "x"\nmodel = "y"\n', "models.0.image_usd: Field required"),
+        ('[[models]]\nprovider = "x"\nmodel = "y"\n', "own.toml, models.0: needs a price"),
         (OWN.format("x", "y", "-1"), "own.toml, x/y: a price is not"),
         (OWN.format("x", "y", "1") + "reference_usd = 0.1", 'write the number 0.1 as text: "0.1"'),
         (OWN.format("x", "y", "1") + 'ceiling_factor = "0.5"', "x/y: ceiling_factor must be"),
+        (
+            (
+                '[[models]]\nprovider = "x"\nmodel = "y"\ntokens = { image = 1 }\n'
+                'rates = { text_in = "-1", image_in = "1", image_out = "1" }'
+            ),
+            "x/y: a price is not",
+        ),
         (OWN.format("x", "y", "1") * 2, "own.toml, x/y is listed twice"),
         ('[default_models]\nlocal = "nothing"', "default model local/nothing has no price"),
     ],

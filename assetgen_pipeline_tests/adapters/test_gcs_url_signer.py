@@ -1,36 +1,32 @@
-import base64
-import hashlib
 import http.client
-import json
 import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-import google.auth.credentials
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
-from google.auth.exceptions import RefreshError, TransportError
 from google.cloud.storage import _signing
 
 from assetgen_pipeline.adapters.gcs_object_store import GcsObjectStore, emulator_client
 from assetgen_pipeline.adapters.gcs_url_signer import (
-    IamSigner,
     KeySigner,
-    iam_signer,
     key_file_signer,
     local_signing_key,
 )
 from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
 from assetgen_pipeline.domain.errors import StorageUnavailable
+from assetgen_pipeline_tests.url_verifier import (
+    DAY,
+    HOUR,
+    NOW,
+    Refused,
+    accept,
+    public_key_of,
+    verify,
+)
 
-NOW = datetime(2026, 3, 1, 23, 59, 58, 750_000, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 NAMES = ["a.png", "images/o/ab/ü x+%&?#~=.png", "a//b", "😀/'\"(1).png"]
 
 
@@ -46,40 +42,12 @@ def key(home):
 
 @pytest.fixture(scope="module")
 def public_key(home, key):
-    info = json.loads((home / "signing-key.json").read_text())
-    private = serialization.load_pem_private_key(info["private_key"].encode(), password=None)
-    return private.public_key()
+    return public_key_of(home / "signing-key.json")
 
 
 @pytest.fixture
 def signer(key):
     return KeySigner(kind="key_file", credentials=key, bucket="my-bucket")
-
-
-def verify(url, public_key):
-    """Check a V4 URL as Google's documentation says, from the URL's text alone."""
-    parts = urlsplit(url)
-    query, _, signature = parts.query.partition("&X-Goog-Signature=")
-    fields = dict(parse_qsl(query, strict_parsing=True))
-    ordered = "&".join(
-        f"{quote(name, safe='~')}={quote(value, safe='~')}"
-        for name, value in sorted(fields.items())
-    )
-    path = quote(unquote(parts.path), safe="/~")
-    canonical = f"GET\n{path}\n{ordered}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
-    scope = fields["X-Goog-Credential"].split("/", 1)[1]
-    text = "\n".join(
-        [
-            "GOOG4-RSA-SHA256",
-            fields["X-Goog-Date"],
-            scope,
-            hashlib.sha256(canonical.encode()).hexdigest(),
-        ]
-    )
-    assert fields["X-Goog-SignedHeaders"] == "host"
-    assert scope == f"{fields['X-Goog-Date'][:8]}/auto/storage/goog4_request"
-    public_key.verify(bytes.fromhex(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return fields
 
 
 def test_every_url_verifies_with_the_public_key_and_they_come_in_order(signer, public_key):
@@ -110,6 +78,49 @@ def test_a_url_that_was_tampered_with_does_not_verify(signer, public_key, change
     assert tampered != url
     with pytest.raises((InvalidSignature, AssertionError)):
         verify(tampered, public_key)
+
+
+def test_a_url_with_one_flipped_byte_anywhere_in_its_signature_does_not_verify(signer, public_key):
+    url = signer.sign(["a.png"], ttl=DAY, now=NOW)[0].url
+    before, _, signature = url.partition("&X-Goog-Signature=")
+
+    for place in range(0, len(signature), 37):
+        flipped = f"{int(signature[place], 16) ^ 1:x}"
+        broken = signature[:place] + flipped + signature[place + 1 :]
+        with pytest.raises(InvalidSignature):
+            verify(f"{before}&X-Goog-Signature={broken}", public_key)
+
+
+def test_the_signature_of_another_object_or_another_key_does_not_verify(
+    signer, public_key, tmp_path
+):
+    ours, other = (s.url for s in signer.sign(["a.png", "b.png"], ttl=DAY, now=NOW))
+    swapped = ours.partition("&X-Goog-Signature=")[0] + other[other.index("&X-Goog-Signature=") :]
+    stranger = KeySigner(kind="local", credentials=local_signing_key(tmp_path), bucket="my-bucket")
+
+    with pytest.raises(InvalidSignature):
+        verify(swapped, public_key)
+    with pytest.raises(InvalidSignature):
+        verify(stranger.sign(["a.png"], ttl=DAY, now=NOW)[0].url, public_key)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "POST"])
+def test_a_url_allows_a_get_and_nothing_else(signer, public_key, method):
+    one = signer.sign(["a.png"], ttl=DAY, now=NOW)[0]
+
+    accept(one.url, public_key, at=NOW)
+    with pytest.raises(InvalidSignature):
+        accept(one.url, public_key, method=method, at=NOW)
+
+
+def test_a_url_works_until_the_second_it_says_and_not_before_it_was_signed(signer, public_key):
+    one = signer.sign(["a.png"], ttl=DAY, now=NOW)[0]
+    second = timedelta(seconds=1)
+
+    accept(one.url, public_key, at=one.expires_at - second)
+    for at in (one.expires_at, one.expires_at - DAY - second):
+        with pytest.raises(Refused):
+            accept(one.url, public_key, at=at)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -245,103 +256,3 @@ class TestTheKeyFile:
 
         with pytest.raises(StorageUnavailable, match="key file"):
             key_file_signer(path, bucket="b")
-
-
-class MachineAccount(google.auth.credentials.Credentials):
-    """Credentials of a machine: no key, and an e-mail only after the first refresh."""
-
-    def __init__(self, *, email="robot@project.iam.gserviceaccount.com", error=None):
-        super().__init__()
-        self.refreshes = 0
-        self._email = email
-        self._error = error
-        self.service_account_email = "default"
-
-    def refresh(self, request):
-        if self._error is not None:
-            raise self._error
-        self.refreshes += 1
-        self.token = "CANARY-token"
-        self.service_account_email = self._email
-
-
-class SignBlob:
-    """IAM's signBlob, with the local key."""
-
-    def __init__(self, key, *, status=200):
-        self.key = key
-        self.status = status
-        self.calls = []
-
-    def __call__(self, url, method, body, headers):
-        self.calls.append((url, method, headers))
-        payload = base64.b64decode(json.loads(body)["payload"])
-        answer = {"signedBlob": base64.b64encode(self.key.sign_bytes(payload)).decode()}
-        data = json.dumps(answer) if self.status == 200 else "CANARY-body"
-        return SimpleNamespace(status=self.status, data=data.encode())
-
-
-class TestIam:
-    def test_urls_verify_and_come_in_order_after_one_refresh(self, key, public_key):
-        account, service = MachineAccount(), SignBlob(key)
-        signer = IamSigner(credentials=account, bucket="b", request=service)
-        names = [f"{number}.png" for number in range(30)]
-
-        signed = signer.sign(names, ttl=HOUR, now=NOW)
-
-        assert [urlsplit(s.url).path for s in signed] == [f"/b/{name}" for name in names]
-        assert {s.signer for s in signed} == {"iam"}
-        assert account.refreshes == 1
-        assert len(service.calls) == 30
-        for one in signed:
-            fields = verify(one.url, public_key)
-            assert fields["X-Goog-Credential"].startswith("robot@project.iam.gserviceaccount.com/")
-        url, method, headers = service.calls[0]
-        assert url.endswith("/serviceAccounts/robot@project.iam.gserviceaccount.com:signBlob")
-        assert (method, headers["authorization"]) == ("POST", "Bearer CANARY-token")
-
-    def test_another_account_can_be_named(self, key):
-        service = SignBlob(key)
-        signer = IamSigner(
-            credentials=MachineAccount(),
-            bucket="b",
-            service_account_email="signer@project.iam.gserviceaccount.com",
-            request=service,
-        )
-
-        signer.sign(["a"], ttl=HOUR, now=NOW)
-
-        assert "signer@project" in service.calls[0][0]
-
-    @pytest.mark.parametrize(("ttl", "hours"), [(HOUR, 1), (12 * HOUR, 12), (7 * DAY, 12)])
-    def test_a_link_lives_twelve_hours_at_most(self, key, ttl, hours):
-        signer = IamSigner(credentials=MachineAccount(), bucket="b", request=SignBlob(key))
-
-        one = signer.sign(["a"], ttl=ttl, now=NOW)[0]
-
-        assert one.expires_at == NOW.replace(microsecond=0) + hours * HOUR
-        assert f"X-Goog-Expires={hours * 3600}&" in one.url
-
-    @pytest.mark.parametrize(
-        ("account", "status"),
-        [
-            (MachineAccount(), 403),
-            (MachineAccount(error=RefreshError("CANARY")), 200),
-            (MachineAccount(error=TransportError("CANARY")), 200),
-            (MachineAccount(email=None), 200),
-        ],
-    )
-    def test_a_refusal_is_unavailable_without_what_iam_said(self, key, account, status):
-        signer = IamSigner(credentials=account, bucket="b", request=SignBlob(key, status=status))
-
-        with pytest.raises(StorageUnavailable) as caught:
-            signer.sign(["a"] * 20, ttl=HOUR, now=NOW)
-
-        assert "CANARY" not in str(caught.value)
-        assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-    def test_a_machine_without_credentials_says_so(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
-
-        with pytest.raises(StorageUnavailable, match="no Google Cloud credentials"):
-            iam_signer(bucket="b")

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -20,6 +19,7 @@ from assetgen_pipeline.adapters.local_bucket_supervisor import (
     set_torn_aside,
 )
 from assetgen_pipeline.domain.errors import StorageUnavailable
+from assetgen_pipeline_tests.processes import is_alive, kill, until
 
 HOLDER = """
 import sys
@@ -38,8 +38,12 @@ def home(tmp_path):
     yield made
     for name in ("supervisor_pid", "server_pid"):
         pid = facts(made).get(name)
-        if pid is not None and not eventually(lambda pid=pid: not is_alive(pid)):
-            os.kill(pid, signal.SIGKILL)
+        if pid is None:
+            continue
+        try:
+            until(lambda pid=pid: not is_alive(pid), deadline_s=60)
+        except AssertionError:
+            kill([pid])
             pytest.fail(f"{name} was still running")
 
 
@@ -70,25 +74,6 @@ def facts(home):
         return {}
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        return file.read().rpartition(")")[2].split()[0] != "Z"
-
-
-def eventually(condition, *, within_s=30.0):
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.05)
-    return True
-
-
 @contextmanager
 def open_store(endpoint):
     client = emulator_client(endpoint)
@@ -106,8 +91,8 @@ def test_the_server_runs_while_it_is_held_and_ends_after(home):
         assert endpoint == f"http://127.0.0.1:{running['port']}"
         assert is_healthy(running["port"])
 
-    assert eventually(lambda: not is_alive(running["server_pid"]))
-    assert eventually(lambda: not is_alive(running["supervisor_pid"]))
+    until(lambda: not is_alive(running["server_pid"]))
+    until(lambda: not is_alive(running["supervisor_pid"]))
     assert facts(home) == {}
     assert not is_healthy(running["port"])
 
@@ -129,7 +114,7 @@ def test_several_processes_that_start_at_once_share_one_server(home):
         assert is_alive(running["server_pid"])
         assert facts(home) == running
 
-    assert eventually(lambda: not is_alive(running["server_pid"]))
+    until(lambda: not is_alive(running["server_pid"]))
 
 
 def test_holding_twice_in_one_process_is_one_server_until_both_are_done(home):
@@ -149,7 +134,7 @@ def test_the_port_and_the_objects_are_kept_from_run_to_run(home):
             store.create(f"object-{number}", b"x", content_type="text/plain")
             assert len(list(store.list(""))) == number + 1
         if number == 0:
-            assert eventually(lambda: facts(home) == {})
+            until(lambda: facts(home) == {})
 
     assert len(set(endpoints)) == 1
 
@@ -157,7 +142,7 @@ def test_the_port_and_the_objects_are_kept_from_run_to_run(home):
 def test_another_port_is_taken_where_the_kept_one_is_in_use(home):
     with hold_local_bucket(home):
         port = kept_port(home)
-    assert eventually(lambda: facts(home) == {})
+    until(lambda: facts(home) == {})
 
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +157,7 @@ def test_two_homes_have_two_servers(home, tmp_path):
     with hold_local_bucket(home) as one, hold_local_bucket(tmp_path / "other") as other:
         assert one != other
         running = facts(tmp_path / "other")
-    assert eventually(lambda: not is_alive(running["server_pid"]))
+    until(lambda: not is_alive(running["server_pid"]))
 
 
 def test_a_holder_killed_by_sigkill_holds_nothing_any_more(home):
@@ -181,8 +166,8 @@ def test_a_holder_killed_by_sigkill_holds_nothing_any_more(home):
         running = facts(home)
         process.kill()
 
-    assert eventually(lambda: not is_alive(running["server_pid"]))
-    assert eventually(lambda: not is_alive(running["supervisor_pid"]))
+    until(lambda: not is_alive(running["server_pid"]))
+    until(lambda: not is_alive(running["supervisor_pid"]))
 
 
 def test_a_holder_killed_while_it_starts_the_server_stops_nobody_else(home):
@@ -199,7 +184,7 @@ def test_a_supervisor_killed_by_sigkill_leaves_no_server_and_the_next_user_start
     with hold_local_bucket(home) as endpoint:
         running = facts(home)
         os.kill(running["supervisor_pid"], signal.SIGKILL)
-        assert eventually(lambda: not is_alive(running["server_pid"]))
+        until(lambda: not is_alive(running["server_pid"]))
 
         with hold_local_bucket(home) as again:
             assert again == endpoint
@@ -212,7 +197,7 @@ def test_a_supervisor_that_is_terminated_ends_its_server_in_order(home):
         running = facts(home)
         os.kill(running["supervisor_pid"], signal.SIGTERM)
 
-        assert eventually(lambda: not is_alive(running["supervisor_pid"]))
+        until(lambda: not is_alive(running["supervisor_pid"]))
         assert not is_alive(running["server_pid"])
         assert facts(home) == {}
 
@@ -224,13 +209,15 @@ def test_a_server_that_dies_is_restarted_at_its_port_and_calls_go_on(home):
         os.kill(facts(home)["server_pid"], signal.SIGKILL)
 
         assert store.stat("a") == before
-        assert f"http://127.0.0.1:{facts(home)['port']}" == endpoint
+        # The server answers a moment before its supervisor writes down where.
+        port = until(lambda: facts(home).get("port"), deadline_s=60)
+        assert f"http://127.0.0.1:{port}" == endpoint
 
 
 def test_what_a_killed_server_half_wrote_is_set_aside_and_breaks_no_listing(home):
     with hold_local_bucket(home) as endpoint, open_store(endpoint) as store:
         store.create("inbox/o/whole.csv", b"whole", content_type="text/csv")
-    assert eventually(lambda: facts(home) == {})
+    until(lambda: facts(home) == {})
     torn = home / "bucket" / "my-bucket" / "inbox" / "o" / "torn.csv"
     torn.write_bytes(b"half")
     (home / "bucket.tmp" / ".left-over123").write_bytes(b"half")

@@ -1,13 +1,16 @@
 """The local renderer: the same frame every time, made of what the row asked for."""
 
+import asyncio
 import hashlib
 import io
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from assetgen_pipeline.adapters.providers import local_renderer
 from assetgen_pipeline.adapters.providers.local_renderer import LocalRenderer
 from assetgen_pipeline.adapters.storyboard import lettering
 from assetgen_pipeline.adapters.storyboard.frame import draw_frame
@@ -195,3 +198,25 @@ async def test_latency_is_waited_on_the_clock():
     clock = ManualClock()
     await renderer(clock=clock, latency_s=2.5).generate(planned(), [], token())
     assert clock.sleeps == [2.5]
+
+
+async def test_no_more_frames_are_drawn_at_once_than_there_are_cores(monkeypatch):
+    at_it, peaks = [], []
+    everyone = threading.Barrier(2)
+
+    def draw(image, references):
+        at_it.append(image)
+        peaks.append(len(at_it))
+        everyone.wait(60)
+        at_it.pop()
+        return b"a frame"
+
+    monkeypatch.setattr(local_renderer.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(local_renderer, "draw_frame", draw)
+    local = renderer()
+    images = [planned(f"scene {n}") for n in range(12)]
+
+    drawn = await asyncio.gather(*(local.generate(image, (), token()) for image in images))
+
+    assert [one.data for one in drawn] == [b"a frame"] * 12
+    assert max(peaks) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Sequence
 
 from assetgen_pipeline.adapters.storyboard.frame import draw_frame
@@ -13,7 +14,8 @@ from assetgen_pipeline.domain.generation import (
     ProviderImage,
 )
 from assetgen_pipeline.domain.pricing import ModelPrice, listed_cost
-from assetgen_pipeline.ports import Clock, ImageProvider
+from assetgen_pipeline.ports.clock import Clock
+from assetgen_pipeline.ports.images import ImageProvider
 
 
 class LocalRenderer(ImageProvider):
@@ -34,6 +36,8 @@ class LocalRenderer(ImageProvider):
         self._latency_s = latency_s
         self._failure_rate = failure_rate
         self._seed = seed
+        # More than the cores draw at once only makes each slower, and takes 32 MB.
+        self._drawing = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def generate(
         self, image: PlannedImage, references: Sequence[bytes], token: AttemptToken
@@ -48,12 +52,13 @@ class LocalRenderer(ImageProvider):
         if self._fails(token):
             raise ProviderError("a rehearsed failure", kind=ErrorKind.TRANSIENT)
         try:
-            data = await asyncio.to_thread(draw_frame, image, tuple(references))
+            async with self._drawing:
+                data = await asyncio.to_thread(draw_frame, image, tuple(references))
         except OSError:
             raise ProviderError(
                 "a reference image cannot be decoded", kind=ErrorKind.INVALID_REQUEST
             ) from None
-        cost = listed_cost(self._price, prompt_chars=len(image.prompt), references=len(references))
+        cost = listed_cost(self._price, prompt=image.prompt, references=len(references))
         return ProviderImage(
             data=data, cost=cost, cost_basis="flat", request_id=f"local-{token.attempt_id[:12]}"
         )
