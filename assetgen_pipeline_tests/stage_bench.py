@@ -1,17 +1,20 @@
 """A whole deployment in memory, for tests of stages."""
 
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
-from assetgen_pipeline.domain.generation import PlannedImage, plan_images
+from assetgen_pipeline.domain.generation import ErrorKind, PlannedImage, plan_images
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.pricing import Catalogue, ModelPrice
-from assetgen_pipeline.ports import CostFacts
 from assetgen_pipeline.stages.batch_files import outcome_now
-from assetgen_pipeline.stages.generate_images import ShardJob, generate_shard
+from assetgen_pipeline.stages.generate_images import generate_shard
+from assetgen_pipeline.stages.pacer import Pacer
 from assetgen_pipeline.stages.reserve_budget import reserve_budget
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.shard_job import ShardJob
 from assetgen_pipeline.testing.clock import ManualClock
+from assetgen_pipeline.testing.costs import InMemoryCostFacts
 from assetgen_pipeline.testing.ledger import InMemoryLedger
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
@@ -47,31 +50,29 @@ CATALOGUE = Catalogue(
         ),
     ),
 )
-
-
-class RecordingFacts(CostFacts):
-    """Keeps every file of facts by its name."""
-
-    def __init__(self):
-        self.files = {}
-
-    def publish(self, batch_id, budget_date, rows):
-        name = BatchFolder(batch_id).costs(budget_date.isoformat())
-        self.files[name] = list(rows)
-        return name
+# What concerns the account, and the code that it stops a shard with.
+STOPS = {
+    ErrorKind.AUTH: "provider-auth",
+    ErrorKind.QUOTA_EXHAUSTED: "provider-quota",
+    ErrorKind.FATAL_CONFIG: "provider-config",
+}
 
 
 class Bench:
     """Fakes of every port, and the steps of a batch in short."""
 
-    def __init__(self, *, limit="10", store=None, ledger=None, **services):
+    def __init__(
+        self, *, limit="10", store=None, ledger=None, facts=None, time_zone="UTC", **services
+    ):
         self.clock = ManualClock(NOW)
         self.store = store or InMemoryObjectStore(BUCKET, clock=self.clock)
         self.ledger = ledger or InMemoryLedger(
-            clock=self.clock, default_limit=Money.from_usd(limit)
+            clock=self.clock,
+            default_limit=Money.from_usd(limit),
+            time_zone=ZoneInfo(time_zone),
         )
         self.signer = FakeSigner(bucket=BUCKET)
-        self.facts = RecordingFacts()
+        self.facts = facts or InMemoryCostFacts()
         self.services = Services(
             **{
                 "store": self.store,
@@ -122,6 +123,16 @@ class Bench:
         hold = job.pop("hold", None) or self.reserve(batch).hold
         return await self.shard(images, provider or ScriptedProvider(), hold=hold, **job)
 
+    async def retry(self, batch):
+        """Run the batch again: what the second run reports, and the items it asked for."""
+        self.ledger.settle(batch.batch_id)
+        provider = ScriptedProvider()
+        report = await self.generate(batch, provider, run_id="run-2")
+        return report, [request.image.item_key for request in provider.requests]
+
+    def plan(self, batch):
+        return plan_images(batch, self.decide(batch), provider=PROVIDER, model=MODEL)
+
     async def shard_of(self, batch, provider=None, *, count) -> object:
         """Reserve the batch and generate its first images only."""
         images = plan_images(batch, self.decide(batch), provider=PROVIDER, model=MODEL)
@@ -138,6 +149,8 @@ class Bench:
                     "lane": "stable",
                     "catalogue": CATALOGUE,
                     "provider": provider,
+                    "pacer": Pacer(ceiling=job.get("concurrency", 4), clock=self.clock),
+                    "jitter": lambda: 1.0,
                     "services": self.services,
                     "concurrency": 4,
                     "should_stop": str,
@@ -166,3 +179,15 @@ def some_requests(count, **changes):
         an_image_request(f"S{n}", row_number=n, **{"prompt": f"scene {n}", **changes})
         for n in range(1, count + 1)
     )
+
+
+def always(outcome):
+    return ScriptedProvider(default=[outcome])
+
+
+def stopped_by(report):
+    return report.stopped.code if report.stopped else ""
+
+
+def statuses(bench):
+    return [image.status for image in bench.outcome().images]

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 from assetgen_pipeline.domain.batch_file import CsvLimits
 from assetgen_pipeline.domain.pricing import Catalogue
-from assetgen_pipeline.ports import ImageProvider, ReferenceFetcher
+from assetgen_pipeline.ports.images import ImageProvider
+from assetgen_pipeline.ports.references import ReferenceFetcher
+from assetgen_pipeline.stages.approvals import ApprovalPolicy
 from assetgen_pipeline.stages.fetch_references import FetchPolicy
+from assetgen_pipeline.stages.generation_memory import GenerationMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +26,9 @@ class Deployment:
     csv_limits: CsvLimits = field(default_factory=CsvLimits)
     fetch_policy: FetchPolicy = field(default_factory=FetchPolicy)
     reference_chunk: int = 500
-    reference_batch_deadline_s: float = 1800.0
     generation_concurrency: int = 8
     shard_rows: int = 250
     max_runs_per_tick: int = 20
     inbox_owners: frozenset[str] = frozenset()
+    memory: GenerationMemory = field(default_factory=GenerationMemory)
+    approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)

@@ -1,114 +1,79 @@
 """Generate the images of one shard: paid once, stored, and booked one by one.
 
-Per image: serve it from what is stored, else commit an intent, call the provider once,
-store image and thumbnail, book the cost. The uploaded image carries its attempt id, so a
-process that dies between upload and booking leaves a receipt (`stages.close_batch`).
+Per image: serve it from what is stored, else wait for a place in memory and a turn, commit
+an intent, call the provider once, store the image; then, with the place free for the next,
+store its thumbnail and book the cost. What follows from a failure says
+`domain.generation.FAILURE_RULES`. Attempts of unknown outcome have their second try when
+everything else of the shard is done.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
-from assetgen_pipeline.domain.bucket_layout import image_name, thumbnail_name
-from assetgen_pipeline.domain.budget import (
-    AttemptRecord,
-    AttemptRequest,
-    AttemptToken,
-    Hold,
-    StoredImage,
-)
-from assetgen_pipeline.domain.errors import BudgetRefused, ObjectExists, StorageUnavailable
-from assetgen_pipeline.domain.generation import (
-    ENDS_THE_IMAGE,
-    STOPS_THE_BATCH,
-    Billing,
-    ErrorKind,
-    PlannedImage,
-    ProviderError,
-    ProviderImage,
-)
-from assetgen_pipeline.domain.image_request import Value
-from assetgen_pipeline.domain.pricing import Catalogue, ceiling
-from assetgen_pipeline.ports import ImageProvider
+from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
+from assetgen_pipeline.domain.errors import AssetgenError, BudgetRefused, ContentTaken
+from assetgen_pipeline.domain.generation import Billing, ErrorKind, PlannedImage, ProviderError
+from assetgen_pipeline.domain.orders import Reason
+from assetgen_pipeline.domain.pricing import ceiling
+from assetgen_pipeline.domain.problems import PROBLEM_CODES
+from assetgen_pipeline.domain.tally import Earlier, earlier_of
 from assetgen_pipeline.stages.bounded import map_bounded
-from assetgen_pipeline.stages.image_receipts import (
-    create_thumbnail,
-    describe_stored,
-    receipt_metadata,
-)
-from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.image_receipts import find_stored
+from assetgen_pipeline.stages.keep_image import Keeping
+from assetgen_pipeline.stages.one_attempt import Attempting, Done, book_attempt, buy_image
+from assetgen_pipeline.stages.shard_job import ShardJob
+from assetgen_pipeline.stages.shard_report import ShardReport
 
-# How often one image may be tried again within a run, by what went wrong.
-_RETRIES = {
-    ErrorKind.TRANSIENT: 4,
-    ErrorKind.RATE_LIMITED: 12,
-    ErrorKind.OVERLOADED: 8,
-    ErrorKind.UNKNOWN_OUTCOME: 1,
-    ErrorKind.NO_OUTPUT: 1,
-    ErrorKind.BAD_OUTPUT: 1,
-}
 _FIRST_BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
+_TROUBLE_LOOK_S = 1.0
+# Another batch of the owner that makes the same image is waited for, unless it has died.
+_TWIN_LOOK_S = 1.0
+_TWIN_PATIENCE_S = 600.0
+
+Ending = Literal["generated", "reused", "failed", "not_attempted"]
 
 
-class ShardReport(Value):
-    """What one shard did; the outcomes themselves stand in the ledger."""
+@dataclass(slots=True)
+class _Try:
+    """An image on its way, and how its attempts in this run failed."""
 
-    images: int
-    generated: int
-    reused: int
-    already_delivered: int
-    failed: int
-    not_attempted: int
-    stopped_by: str = ""
-    """A problem code where the shard stopped early."""
+    image: PlannedImage
+    failures: dict[ErrorKind, int] = field(default_factory=dict)
+    paid: bool = False
+    """Whether an attempt of this run may have been billed: the next one needs its own cover."""
+    once: bool = True
+    """Whether to leave it to another batch that has it, or is having it made."""
+    waited_s: float = 0.0
+    """How long another batch was waited for."""
 
-
-@dataclass(slots=True, kw_only=True)
-class ShardJob:
-    """One shard's work, and what is known while it runs."""
-
-    hold: Hold
-    run_id: str
-    lane: str
-    catalogue: Catalogue
-    provider: ImageProvider
-    services: Services
-    concurrency: int
-    should_stop: Callable[[], str]
-    """A problem code as soon as no further image may be started, else empty."""
-    on_progress: Callable[[], None]
-    """Called after every image."""
-    stopped_by: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, what: str) -> None:
-        """Count one image under `what`."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def note(self, failure: ProviderError) -> int:
+        self.paid = self.paid or failure.billing is not Billing.NOT_BILLED
+        self.failures[failure.kind] = self.failures.get(failure.kind, 0) + 1
+        return self.failures[failure.kind]
 
 
 async def generate_shard(images: Sequence[PlannedImage], *, job: ShardJob) -> ShardReport:
-    """Bring every image of the shard to an end, `job.concurrency` at once.
+    """Bring every image of the shard to an end.
 
-    Images that a former run delivered, or that the provider's policy blocked, are left as
-    they are. An image that fails is recorded and does not hold up the others.
+    Images in flight and images in memory are `job.concurrency` at most, together. Images that a former run delivered, or that the provider's policy blocked, are left as
+    they are. An image that fails is recorded and does not hold up the others. Whatever ends
+    the shard early, calls in flight are finished and booked first.
 
     Raises:
-        LedgerUnavailable, HoldNotOpen, StorageUnavailable: no further image is started.
+        LedgerUnavailable, HoldNotOpen, StorageUnavailable: no further image was started.
     """
-    ledger, owner = job.services.ledger, job.hold.owner
-    records = await asyncio.to_thread(ledger.attempts, job.hold.batch_id)
-    done = _ended_items(records)
-    pending = [image for image in images if image.item_key not in done]
-    ids = list({image.image_id for image in pending})
-    stored = await asyncio.to_thread(ledger.stored_images, owner, ids)
-
-    async def finish(same: Sequence[PlannedImage]) -> None:
-        for image in same:
-            await _finish_image(image, stored=stored, job=job)
-            job.on_progress()
-
-    await map_bounded(finish, _by_content(pending), limit=job.concurrency)
+    shard = _Shard(job)
+    pending = await shard.open(images)
+    # As many again as may be in memory: those whose image is stored, and only to be booked.
+    workers = 2 * job.concurrency
+    await map_bounded(shard.finish_each, _by_content(pending), limit=workers)
+    await map_bounded(shard.finish_late, shard.parked, limit=workers)
+    if job.crash is not None:
+        raise job.crash
     return ShardReport(
         images=len(images),
         generated=job.counts.get("generated", 0),
@@ -116,12 +81,9 @@ async def generate_shard(images: Sequence[PlannedImage], *, job: ShardJob) -> Sh
         already_delivered=len(images) - len(pending),
         failed=job.counts.get("failed", 0),
         not_attempted=job.counts.get("not_attempted", 0),
-        stopped_by=job.stopped_by,
+        stopped=job.stopped,
+        refused=job.refused,
     )
-
-
-def _ended_items(records: Sequence[AttemptRecord]) -> set[str]:
-    return {r.item_key for r in records if r.image is not None or r.code == "provider-blocked"}
 
 
 def _by_content(images: Sequence[PlannedImage]) -> list[list[PlannedImage]]:
@@ -132,185 +94,181 @@ def _by_content(images: Sequence[PlannedImage]) -> list[list[PlannedImage]]:
     return list(groups.values())
 
 
-async def _finish_image(
-    image: PlannedImage, *, stored: dict[str, StoredImage], job: ShardJob
-) -> None:
-    known = stored.get(image.image_id)
-    if known is not None and await asyncio.to_thread(_is_stored, known, job.services):
-        request = _attempt_request(image, job)
-        await asyncio.to_thread(job.services.ledger.reuse, job.hold, request, known)
-        job.count("reused")
-        return
-    retries: dict[ErrorKind, int] = {}
-    while True:
-        job.stopped_by = job.stopped_by or job.should_stop()
-        if job.stopped_by:
-            job.count("failed" if retries else "not_attempted")
-            return
+class _Shard:
+    """One shard on its way."""
+
+    def __init__(self, job: ShardJob) -> None:
+        self.job = job
+        self.parked: list[_Try] = []
+        self._stored: dict[str, StoredImage] = {}
+        self._places = asyncio.Semaphore(job.concurrency)
+        """One for each image that is in memory, or may come into it at any moment."""
+        self._keeping = Keeping(
+            owner=job.hold.owner,
+            services=job.services,
+            decoding=asyncio.Semaphore(job.services.codec.decoders),
+            on_trouble=job.note_trouble,
+        )
+
+    async def open(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+        """Read what is known already; the images that are not at an end."""
+        services, hold = self.job.services, self.job.hold
+        earlier = await asyncio.to_thread(self.job.earlier or self._earlier)
+        pending = [image for image in images if image.item_key not in earlier.ended]
+        ids = list({image.image_id for image in pending})
+        self._stored = await asyncio.to_thread(services.ledger.stored_images, hold.owner, ids)
+        for image in pending:
+            if image.item_key in earlier.unstored and image.image_id not in self._stored:
+                find = partial(find_stored, owner=hold.owner, services=services)
+                found = await asyncio.to_thread(find, image.image_id)
+                self._stored |= {image.image_id: found} if found is not None else {}
+        return pending
+
+    def _earlier(self) -> Earlier:
+        return earlier_of(self.job.services.ledger.attempts(self.job.hold.batch_id))
+
+    async def finish_each(self, same: Sequence[PlannedImage]) -> None:
+        """Bring images of one content address to an end, or park them."""
+        for image in same:
+            await self._guarded(_Try(image))
+
+    async def finish_late(self, parked: _Try) -> None:
+        """Bring an image of unknown outcome to its end."""
+        await self._guarded(parked, late=True)
+
+    async def _guarded(self, trying: _Try, *, late: bool = False) -> None:
+        """Let an error end the shard without tearing down the paid calls of the others.
+
+        The first error is kept for `generate_shard` to raise.
+        """
+        job = self.job
         try:
-            failure = await _attempt(image, stored=stored, job=job)
-        except BudgetRefused as refusal:
-            job.stopped_by = job.stopped_by or refusal.code
-            continue
-        if failure is None:
-            job.count("generated")
-            return
-        retries[failure.kind] = retries.get(failure.kind, 0) + 1
-        if _gives_up(failure, retries, job):
-            job.count("failed")
-            return
-        await job.services.clock.sleep(_backoff_s(failure, retries[failure.kind]))
+            ending = await self._finish(trying, late=late)
+            if ending is not None:
+                job.counts[ending] = job.counts.get(ending, 0) + 1
+                await job.report_progress()
+        except Exception as error:  # noqa: BLE001 - kept, and raised once the others are booked
+            job.crash = job.crash or error
+            code = error.code if isinstance(error, AssetgenError) else AssetgenError.code
+            job.stop(code, PROBLEM_CODES[code].detail)
 
+    async def _finish(self, trying: _Try, *, late: bool) -> Ending | None:
+        """How an image ended; `None` where it is parked."""
+        job = self.job
+        while True:
+            if await self._served(trying):
+                return "reused"
+            spare = late and job.alone
+            try:
+                done = await self._attempt(trying, further=trying.paid and not spare)
+            except ContentTaken:
+                await self._wait_for_twin(trying)
+                continue
+            except BudgetRefused as refusal:
+                job.refused[trying.image.item_key] = Reason(code=refusal.code, detail=str(refusal))
+                return "failed" if trying.failures else "not_attempted"
+            if done is None:
+                return "failed" if trying.failures else "not_attempted"
+            failure = done.failure
+            if failure is None:
+                return "generated"
+            tries = trying.note(failure)
+            gives_up = self._gives_up(failure, tries)
+            job.heed_breaker()
+            if gives_up or job.stopped is not None:
+                return "failed"
+            if failure.rule.at_the_end and not late:
+                self.parked.append(trying)
+                return None
+            await self._back_off(failure, tries)
 
-def _is_stored(image: StoredImage, services: Services) -> bool:
-    return services.store.stat(image.object_name) is not None
+    async def _wait_for_twin(self, trying: _Try) -> None:
+        """Look again whether the owner has the image by now, and wait where it is being made."""
+        job, image_id = self.job, trying.image.image_id
+        found = await asyncio.to_thread(
+            job.services.ledger.stored_images, job.hold.owner, [image_id]
+        )
+        self._stored.update(found)
+        if not found:
+            trying.once = trying.waited_s < _TWIN_PATIENCE_S
+            trying.waited_s += _TWIN_LOOK_S
+            await job.services.clock.sleep(_TWIN_LOOK_S)
 
-
-def _gives_up(failure: ProviderError, retries: dict[ErrorKind, int], job: ShardJob) -> bool:
-    if failure.kind in STOPS_THE_BATCH:
-        job.stopped_by = job.stopped_by or failure.code
-    if job.stopped_by or failure.kind in ENDS_THE_IMAGE:
+    async def _served(self, trying: _Try) -> bool:
+        """Serve an image from what the owner already paid for."""
+        image = trying.image
+        known = self._stored.get(image.image_id)
+        if known is None:
+            return False
+        services = self.job.services
+        if await asyncio.to_thread(services.store.stat, known.object_name) is None:
+            trying.once = False  # Paid for once, and purged since.
+            return False
+        request = self._request(image)
+        await asyncio.to_thread(services.ledger.reuse, self.job.hold, request, known)
         return True
-    return retries[failure.kind] > _RETRIES[failure.kind]
 
+    async def _turn(self) -> int | None:
+        """Wait until a call may be made; `None` once the shard stops."""
+        job = self.job
+        while job.storage_troubles and not await job.is_stopped():
+            # Paid images wait in memory for the bucket: nothing more is bought meanwhile.
+            await job.services.clock.sleep(_TROUBLE_LOOK_S)
+        return await job.pacer.enter(job.is_stopped)
 
-def _backoff_s(failure: ProviderError, tries: int) -> float:
-    if failure.retry_after_s is not None:
-        return min(failure.retry_after_s, _LONGEST_BACKOFF_S)
-    return min(_FIRST_BACKOFF_S * 2.0 ** (tries - 1), _LONGEST_BACKOFF_S)
-
-
-def _attempt_request(image: PlannedImage, job: ShardJob) -> AttemptRequest:
-    price = job.catalogue.price(image.provider, image.model)
-    return AttemptRequest(
-        item_key=image.item_key,
-        image_id=image.image_id,
-        row_number=image.row_number,
-        scene_id=image.scene_id,
-        variant=image.variant,
-        provider=image.provider,
-        model=image.model,
-        lane=job.lane,
-        run_id=job.run_id,
-        ceiling=ceiling(price, prompt_chars=len(image.prompt), references=len(image.references)),
-    )
-
-
-async def _attempt(
-    image: PlannedImage, *, stored: dict[str, StoredImage], job: ShardJob
-) -> ProviderError | None:
-    """Make one paid attempt and book it; the failure, if it failed.
-
-    Raises:
-        BudgetRefused: nothing was sent, because no cover is left for it.
-    """
-    services = job.services
-    references = [
-        await asyncio.to_thread(services.store.read, reference.object_name)
-        for reference in image.references
-    ]
-    token = await asyncio.to_thread(services.ledger.intent, job.hold, _attempt_request(image, job))
-    started = services.clock.monotonic()
-    try:
-        answer = await job.provider.generate(image, references, token)
-    except ProviderError as error:
-        latency_ms = round((services.clock.monotonic() - started) * 1000)
-        await asyncio.to_thread(_book_failure, error, token, latency_ms, job)
-        return error
-    latency_ms = round((services.clock.monotonic() - started) * 1000)
-    return await asyncio.to_thread(
-        _store_and_book, image, answer, token, latency_ms, stored=stored, job=job
-    )
-
-
-def _book_failure(
-    error: ProviderError, token: AttemptToken, latency_ms: int, job: ShardJob
-) -> None:
-    ledger = job.services.ledger
-    if error.billing is Billing.NOT_BILLED:
-        ledger.void(token, code=error.code, detail=str(error), latency_ms=latency_ms)
-    elif error.billing is Billing.BILLED and error.cost is not None:
-        ledger.capture(
-            token,
-            cost=error.cost,
-            cost_basis="usage",
-            image=None,
-            code=error.code,
-            detail=str(error),
-            latency_ms=latency_ms,
+    async def _attempt(self, trying: _Try, *, further: bool) -> Done | None:
+        """Make one attempt and book it; `None` once the shard stops."""
+        job, image = self.job, trying.image
+        attempting = Attempting(
+            image=image,
+            request=self._request(image, further=further, once=trying.once),
+            hold=job.hold,
+            provider=job.provider,
+            pacer=job.pacer,
+            keeping=self._keeping,
         )
-    else:
-        ledger.assume(token, code=error.code, detail=str(error), latency_ms=latency_ms)
+        async with self._places:
+            turn = await self._turn()
+            if turn is None:
+                return None
+            over = await buy_image(attempting, turn)
+        done = await book_attempt(attempting, over)
+        if done.image is not None:
+            self._stored[image.image_id] = done.image
+        if done.trouble is not None:
+            job.stop(done.trouble.code, str(done.trouble))
+        return done
 
+    def _gives_up(self, failure: ProviderError, tries: int) -> bool:
+        limit = failure.rule.retries
+        if limit is None or tries <= limit:
+            return False
+        self.job.pacer.breaker.gave_up(failure)
+        return True
 
-def _store_and_book(
-    image: PlannedImage,
-    answer: ProviderImage,
-    token: AttemptToken,
-    latency_ms: int,
-    *,
-    stored: dict[str, StoredImage],
-    job: ShardJob,
-) -> ProviderError | None:
-    services = job.services
-    failure: ProviderError | None = None
-    kept: StoredImage | None = None
-    try:
-        kept = store_image(
-            image, answer, token, latency_ms, owner=job.hold.owner, services=services
+    async def _back_off(self, failure: ProviderError, tries: int) -> None:
+        """Wait before trying again; where the pace slows everybody down, that is enough."""
+        if failure.kind is ErrorKind.RATE_LIMITED or failure.retry_after_s is not None:
+            return
+        longest = min(_FIRST_BACKOFF_S * 2.0 ** (tries - 1), _LONGEST_BACKOFF_S)
+        await self.job.services.clock.sleep(longest * self.job.jitter())
+
+    def _request(
+        self, image: PlannedImage, *, further: bool = False, once: bool = False
+    ) -> AttemptRequest:
+        job = self.job
+        price = job.catalogue.price(image.provider, image.model)
+        return AttemptRequest(
+            item_key=image.item_key,
+            image_id=image.image_id,
+            row_number=image.row_number,
+            scene_id=image.scene_id,
+            variant=image.variant,
+            provider=image.provider,
+            model=image.model,
+            lane=job.lane,
+            run_id=job.run_id,
+            ceiling=ceiling(price, prompt=image.prompt, references=len(image.references)),
+            further=further,
+            once=once,
         )
-    except ProviderError as error:
-        failure = error
-    except StorageUnavailable as error:
-        # The image is paid for and lost: booked as such, and the shard ends.
-        job.stopped_by = job.stopped_by or error.code
-        failure = ProviderError("the image could not be stored", kind=ErrorKind.BAD_OUTPUT)
-        failure.code = error.code
-    services.ledger.capture(
-        token,
-        cost=answer.cost,
-        cost_basis=answer.cost_basis,
-        image=kept,
-        code=failure.code if failure else "",
-        detail=str(failure) if failure else "",
-        latency_ms=latency_ms,
-        request_id=answer.request_id,
-    )
-    if kept is not None:
-        stored[image.image_id] = kept
-    return failure
-
-
-def store_image(
-    image: PlannedImage,
-    answer: ProviderImage,
-    token: AttemptToken,
-    latency_ms: int,
-    *,
-    owner: str,
-    services: Services,
-) -> StoredImage:
-    """Upload the provider's bytes unchanged and a thumbnail, create-only.
-
-    Raises:
-        ProviderError: of kind `bad_output`; the bytes are not an image that we deliver.
-        StorageUnavailable: the bucket cannot be reached.
-    """
-    facts = services.codec.inspect(answer.data)
-    kept = StoredImage.of(
-        answer.data,
-        object_name=image_name(owner, image.image_id, facts.mime_type),
-        thumbnail_name=thumbnail_name(owner, image.image_id),
-        mime_type=facts.mime_type,
-        size=(facts.width, facts.height),
-    )
-    metadata = receipt_metadata(token, answer, latency_ms)
-    try:
-        services.store.create(
-            kept.object_name, answer.data, content_type=facts.mime_type, metadata=metadata
-        )
-    except ObjectExists:
-        # A former attempt at the same request stored it: both are valid answers, the first stays.
-        return describe_stored(kept.object_name, owner=owner, services=services)
-    create_thumbnail(kept.thumbnail_name, facts.thumbnail, store=services.store)
-    return kept

@@ -6,17 +6,17 @@ metadata names the attempt and its cost, so that recovery books it instead of as
 
 from collections.abc import Iterable
 
-from assetgen_pipeline.domain.bucket_layout import thumbnail_name
+from assetgen_pipeline.domain.bucket_layout import image_prefix, thumbnail_name
 from assetgen_pipeline.domain.budget import (
     AttemptRecord,
     AttemptState,
     AttemptToken,
     StoredImage,
 )
-from assetgen_pipeline.domain.errors import ObjectExists
-from assetgen_pipeline.domain.generation import ProviderImage
+from assetgen_pipeline.domain.errors import ObjectExists, ObjectMissing
+from assetgen_pipeline.domain.generation import ProviderError, ProviderImage
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.ports import ObjectInfo, ObjectStore
+from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 from assetgen_pipeline.stages.services import Services
 
 
@@ -58,6 +58,29 @@ def describe_stored(name: str, *, owner: str, services: Services) -> StoredImage
     return kept
 
 
+def find_stored(image_id: str, *, owner: str, services: Services) -> StoredImage | None:
+    """The image that stands in the bucket under a content address, if it can be delivered."""
+    for info in services.store.list(image_prefix(owner, image_id)):
+        found = _described(info.name, owner=owner, services=services)
+        if isinstance(found, StoredImage):
+            return found
+    return None
+
+
+def read_thumbnail(image: StoredImage, *, owner: str, services: Services) -> bytes | None:
+    """An image's thumbnail, made again from the image where it was lost; `None` without either."""
+    store = services.store
+    try:
+        return store.read(image.thumbnail_name)
+    except ObjectMissing:
+        pass
+    try:
+        describe_stored(image.object_name, owner=owner, services=services)
+        return store.read(image.thumbnail_name)
+    except (ObjectMissing, ProviderError):
+        return None
+
+
 def book_receipts(records: Iterable[AttemptRecord], *, owner: str, services: Services) -> int:
     """Book every attempt of unknown outcome whose image is in the bucket; returns how many."""
     unknown = (AttemptState.INTENT, AttemptState.ASSUMED)
@@ -68,20 +91,31 @@ def book_receipts(records: Iterable[AttemptRecord], *, owner: str, services: Ser
         receipt = _find_receipt(record, owner=owner, services=services)
         if receipt is None:
             continue
+        found = _described(receipt.name, owner=owner, services=services)
+        refusal = found if isinstance(found, ProviderError) else None
         services.ledger.capture(
             record,
             cost=Money(int(receipt.metadata["cost_micros"])),
             cost_basis=receipt.metadata["cost_basis"],
-            image=describe_stored(receipt.name, owner=owner, services=services),
+            image=found if isinstance(found, StoredImage) else None,
+            code=refusal.code if refusal else "",
+            detail=str(refusal) if refusal else "",
             latency_ms=int(receipt.metadata["latency_ms"]),
         )
         booked += 1
     return booked
 
 
+def _described(name: str, *, owner: str, services: Services) -> StoredImage | ProviderError:
+    # The limits of a release may refuse what the one before it took; its cost is known all the same.
+    try:
+        return describe_stored(name, owner=owner, services=services)
+    except ProviderError as error:
+        return error
+
+
 def _find_receipt(record: AttemptRecord, *, owner: str, services: Services) -> ObjectInfo | None:
-    prefix = f"images/{owner}/{record.image_id[:2]}/{record.image_id}."
-    for found in services.store.list(prefix):
+    for found in services.store.list(image_prefix(owner, record.image_id)):
         if found.metadata.get("attempt_id") == record.attempt_id:
             return found
     return None

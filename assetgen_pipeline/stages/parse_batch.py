@@ -8,8 +8,8 @@ checks preconditions atomically on uploads alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from assetgen_pipeline.domain.batch_file import CsvLimits, parse_batch_file
-from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.batch_file import CsvLimits, check_size, parse_batch_file
+from assetgen_pipeline.domain.bucket_layout import BatchFolder, parse_drop
 from assetgen_pipeline.domain.errors import (
     BatchNotFound,
     ClaimLost,
@@ -18,18 +18,31 @@ from assetgen_pipeline.domain.errors import (
     ObjectMissing,
 )
 from assetgen_pipeline.domain.image_request import BatchRequests
-from assetgen_pipeline.ports import Clock, ObjectInfo, ObjectStore
+from assetgen_pipeline.ports.clock import Clock
+from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 
 CSV_TYPE = "text/csv; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxObject:
-    """The drop that a batch comes from."""
+    """The drop that a batch comes from; `own_drop` has seen that it is that batch."""
 
     name: str
     generation: int
     dry_run: bool
+
+
+def own_drop(batch_id: str, name: str, generation: int, *, bucket: str) -> InboxObject | None:
+    """The drop of this name and generation, `None` where it is not this batch.
+
+    What a run is for stands in its tags, and whoever launches a run sets tags: nobody's file
+    becomes another's batch, nor is it taken out of the inbox by one.
+    """
+    drop = parse_drop(name)
+    if drop is None or drop.batch_id(bucket=bucket, generation=generation) != batch_id:
+        return None
+    return InboxObject(name=name, generation=generation, dry_run=drop.dry_run)
 
 
 def claim_batch(
@@ -38,6 +51,7 @@ def claim_batch(
     inbox: InboxObject | None,
     run_id: str,
     is_live: Callable[[str], bool],
+    limits: CsvLimits,
     store: ObjectStore,
     clock: Clock,
 ) -> ObjectInfo:
@@ -48,11 +62,13 @@ def claim_batch(
     Raises:
         ClaimLost: a live other run holds it, or won the race for it.
         BatchNotFound: neither a claimed file nor one in the inbox.
+        BatchRejected: the file is too large to be read; it stays where it is.
     """
     folder = BatchFolder(batch_id)
     claimed = store.stat(folder.request)
     if claimed is None:
-        claimed = _upload(folder, inbox, run_id=run_id, store=store, clock=clock)
+        claimed = _upload(folder, inbox, run_id=run_id, limits=limits, store=store, clock=clock)
+    check_size(claimed.size, limits)
     owner_run = claimed.metadata.get("claimed_by", "")
     if owner_run != run_id:
         if owner_run and is_live(owner_run):
@@ -69,12 +85,16 @@ def _upload(
     inbox: InboxObject | None,
     *,
     run_id: str,
+    limits: CsvLimits,
     store: ObjectStore,
     clock: Clock,
 ) -> ObjectInfo:
     if inbox is None:
         message = f"no batch {folder.batch_id}"
         raise BatchNotFound(message)
+    found = store.stat(inbox.name)
+    if found is not None:
+        check_size(found.size, limits)
     try:
         data = store.read(inbox.name, generation=inbox.generation)
         return store.create(
@@ -123,6 +143,7 @@ def parse_batch(
         BatchRejected: with every problem of the file.
     """
     folder = BatchFolder(batch_id)
+    check_size(claimed.size, limits)
     data = store.read(folder.request)
     parsed = parse_batch_file(data, limits=limits, own_bucket=store.bucket, owner=folder.owner)
     return BatchRequests(

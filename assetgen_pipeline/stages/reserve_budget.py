@@ -1,17 +1,20 @@
 """Price a batch and hold its money before anything is paid for."""
 
-from collections.abc import Iterable
-from datetime import date
+from collections.abc import Collection, Iterable
+from datetime import date, datetime
 
-from assetgen_pipeline.domain.budget import AttemptRecord, Hold
+from assetgen_pipeline.domain.budget import AttemptRecord, BudgetDay, Hold
 from assetgen_pipeline.domain.errors import BudgetRefused
-from assetgen_pipeline.domain.image_request import BatchRequests, ImageRequest, Value
-from assetgen_pipeline.domain.money import ZERO, Money
+from assetgen_pipeline.domain.image_request import (
+    MAX_REFERENCES,
+    BatchRequests,
+    ImageRequest,
+    Value,
+)
+from assetgen_pipeline.domain.money import ZERO, Money, total
 from assetgen_pipeline.domain.pricing import Catalogue, ModelPrice, ceiling
-from assetgen_pipeline.ports import Ledger
-
-# A pack's size is not known before the reference stage; a hold covers the most it can add.
-_MOST_REFERENCES = 6
+from assetgen_pipeline.domain.tally import earlier_of
+from assetgen_pipeline.ports.ledger import Ledger
 
 
 class BudgetHold(Value):
@@ -23,6 +26,8 @@ class BudgetHold(Value):
     model: str
     lane: str
     price_version: str
+    run_id: str = ""
+    """The run that reserved; empty where an earlier release wrote this."""
 
 
 class Quote(Value):
@@ -30,18 +35,20 @@ class Quote(Value):
 
     estimate: Money
     headroom: Money
+    """The owner's, or the deployment's where that has less left."""
     limit: Money
+    resets_at: datetime
     budget_date: date
     price_version: str
 
 
 def row_ceiling(request: ImageRequest, price: ModelPrice) -> Money:
     """The most that the first attempts at all variants of a row may cost."""
-    named = len(request.reference_urls)
-    references = _MOST_REFERENCES if request.ref_pack_id else named
+    # A pack's size is not known before the reference stage; a hold covers the most it can add.
+    references = MAX_REFERENCES if request.ref_pack_id else len(request.reference_urls)
     one = ceiling(
         price,
-        prompt_chars=len(request.prompt),
+        prompt=request.prompt,
         references=min(references, price.max_references),
     )
     return one * request.variants
@@ -52,6 +59,12 @@ def price_batch(batch: BatchRequests, *, price: ModelPrice) -> Money:
     return Money(sum(row_ceiling(request, price).micros for request in batch.requests))
 
 
+def scarcest_day(owner: str, *, ledger: Ledger) -> BudgetDay:
+    """Today's budget that a reservation of an owner meets: its own, or the deployment's."""
+    days = [ledger.day(owner), *filter(None, [ledger.project_day()])]
+    return min(days, key=lambda day: day.headroom)
+
+
 def quote_batch(
     batch: BatchRequests, *, catalogue: Catalogue, provider: str, model: str, ledger: Ledger
 ) -> Quote:
@@ -60,17 +73,18 @@ def quote_batch(
     Raises:
         PriceUnknown: the catalogue has no price for the model.
     """
-    day = ledger.day(batch.owner)
+    day = scarcest_day(batch.owner, ledger=ledger)
     return Quote(
         estimate=price_batch(batch, price=catalogue.price(provider, model)),
         headroom=day.headroom,
         limit=day.limit,
+        resets_at=day.resets_at,
         budget_date=day.budget_date,
         price_version=catalogue.version,
     )
 
 
-def reserve_budget(
+def reserve_budget(  # noqa: PLR0913 - the facts of one reservation
     batch: BatchRequests,
     *,
     run_id: str,
@@ -79,8 +93,12 @@ def reserve_budget(
     model: str,
     lane: str,
     ledger: Ledger,
+    worker: str = "",
+    scenes: Collection[str] | None = None,
 ) -> BudgetHold:
     """Hold what the undelivered images of the batch may cost, or adopt the hold it has.
+
+    `scenes` limits them to some rows; the estimate is the whole batch's.
 
     Raises:
         BudgetRefused: with how many of the batch's rows would fit now.
@@ -88,18 +106,18 @@ def reserve_budget(
     """
     price = catalogue.price(provider, model)
     estimate = price_batch(batch, price=price)
-    delivered = _delivered_items(ledger.attempts(batch.batch_id))
-    missing = sum(_missing(request, price, delivered).micros for request in batch.requests)
+    missing = missing_by_row(batch, ledger.attempts(batch.batch_id), price=price, scenes=scenes)
     try:
         hold = ledger.reserve(
             owner=batch.owner,
             batch_id=batch.batch_id,
             run_id=run_id,
-            amount=Money(missing),
+            amount=total(missing),
             price_version=catalogue.version,
+            worker=worker,
         )
     except BudgetRefused as refusal:
-        refusal.rows_that_fit = rows_that_fit(batch.requests, price, refusal.headroom)
+        refusal.rows_that_fit = rows_that_fit(missing, refusal.headroom)
         raise
     return BudgetHold(
         hold=hold,
@@ -108,25 +126,35 @@ def reserve_budget(
         model=model,
         lane=lane,
         price_version=catalogue.version,
+        run_id=run_id,
     )
 
 
-def rows_that_fit(requests: Iterable[ImageRequest], price: ModelPrice, headroom: Money) -> int:
-    """How many rows, from the top, the headroom covers."""
+def missing_by_row(
+    batch: BatchRequests,
+    attempts: Iterable[AttemptRecord],
+    *,
+    price: ModelPrice,
+    scenes: Collection[str] | None,
+) -> list[Money]:
+    """What each row's images without a delivery may cost at most, of all rows or of some."""
+    ended = earlier_of(attempts).ended
+    wanted = [r for r in batch.requests if scenes is None or r.scene_id in scenes]
+    return [_missing(request, price, ended) for request in wanted]
+
+
+def rows_that_fit(rows: Iterable[Money], headroom: Money) -> int:
+    """How many rows, from the top, the headroom covers; each given as what it may still cost."""
     left, count = headroom, 0
-    for request in requests:
-        left -= row_ceiling(request, price)
+    for row in rows:
+        left -= row
         if left < ZERO:
             break
         count += 1
     return count
 
 
-def _delivered_items(attempts: Iterable[AttemptRecord]) -> set[str]:
-    return {attempt.item_key for attempt in attempts if attempt.image is not None}
-
-
-def _missing(request: ImageRequest, price: ModelPrice, delivered: set[str]) -> Money:
+def _missing(request: ImageRequest, price: ModelPrice, ended: Collection[str]) -> Money:
     items = [f"{request.scene_id}/{variant}" for variant in range(1, request.variants + 1)]
-    undelivered = sum(item not in delivered for item in items)
-    return Money(row_ceiling(request, price).micros // request.variants * undelivered)
+    left = sum(item not in ended for item in items)
+    return Money(row_ceiling(request, price).micros // request.variants * left)

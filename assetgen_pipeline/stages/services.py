@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from assetgen_pipeline.ports import Clock, CostFacts, ImageCodec, Ledger, ObjectStore, UrlSigner
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UrlPolicy:
-    """How long signed URLs live, and when one is too old to hand out."""
-
-    ttl: timedelta = timedelta(days=7)
-    refresh_margin: timedelta = timedelta(minutes=5)
+from assetgen_pipeline.domain.batch_file import CsvLimits
+from assetgen_pipeline.domain.delivery import UrlPolicy
+from assetgen_pipeline.ports.clock import Clock
+from assetgen_pipeline.ports.costs import CostFacts
+from assetgen_pipeline.ports.delivery import UrlSigner
+from assetgen_pipeline.ports.images import ImageCodec
+from assetgen_pipeline.ports.ledger import Ledger
+from assetgen_pipeline.ports.object_store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +26,5 @@ class Services:
     link: Callable[[str], str]
     """The address of an object for a browser, without any signature in it."""
     urls: UrlPolicy = field(default_factory=UrlPolicy)
+    csv_limits: CsvLimits = field(default_factory=CsvLimits)
+    """What a file may ask, for those who list its rows where no run has read them."""

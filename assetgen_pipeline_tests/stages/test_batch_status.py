@@ -7,10 +7,21 @@ import pytest
 from pydantic import ValidationError
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
-from assetgen_pipeline.domain.errors import BatchNotFound, OwnerInvalid, StorageUnavailable
+from assetgen_pipeline.domain.errors import (
+    BatchNotFound,
+    ObjectChanged,
+    OwnerInvalid,
+    StatusUnreadable,
+    StorageUnavailable,
+)
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
 from assetgen_pipeline.domain.status import BatchState
-from assetgen_pipeline.stages.batch_status import progress_of, read_status, write_status
+from assetgen_pipeline.stages.batch_status import (
+    progress_of,
+    read_status,
+    touch_status,
+    write_status,
+)
 from assetgen_pipeline.testing.providers import ScriptedProvider
 from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, NOW, OWNER, RUN_ID
 from assetgen_pipeline_tests.stage_bench import Bench, some_requests
@@ -149,3 +160,37 @@ async def test_an_outcome_gives_rows_images_and_money():
         },
         "spent_usd": "0.006000",
     }
+
+
+@pytest.mark.parametrize("damage", [b"{garbage", b"", b"{}"])
+def test_a_damaged_status_is_replaced_by_whoever_writes_next(damage):
+    bench = Bench()
+    write(bench)
+    bench.store.write(BatchFolder(BATCH_ID).status, damage, content_type="application/json")
+
+    with pytest.raises(StatusUnreadable, match="damaged"):
+        read_status(BATCH_ID, store=bench.store)
+    write(bench, BatchState.FAILED)
+
+    assert read_status(BATCH_ID, store=bench.store).state is BatchState.FAILED
+
+
+def test_the_status_of_another_batch_is_no_status_of_this_one():
+    bench = Bench()
+    write(bench)
+    other = BatchFolder("studio.other.00000009").status
+    stolen = bench.store.read(BatchFolder(BATCH_ID).status)
+    bench.store.write(other, stolen, content_type="application/json")
+
+    with pytest.raises(StatusUnreadable, match="another batch"):
+        read_status("studio.other.00000009", store=bench.store)
+
+
+def test_a_status_damaged_between_two_looks_is_not_touched():
+    bench = Bench()
+    write(bench)
+    name = BatchFolder(BATCH_ID).status
+    damaged = bench.store.write(name, b"{", content_type="application/json")
+
+    with pytest.raises(ObjectChanged):
+        touch_status(BATCH_ID, generation=damaged.generation, store=bench.store, clock=bench.clock)

@@ -69,12 +69,12 @@ async def test_the_contact_sheet_embeds_each_thumbnail():
     assert sheet.count("data:image/") == 1
     assert "scene 1" in sheet
     assert "scene 2" in sheet
-    assert "2026-03-01" in sheet
+    assert "01 Mar 2026, 12:00 UTC" in sheet
 
 
 async def test_a_thumbnail_that_was_purged_leaves_a_gap_and_no_failure():
     bench = await a_half_done_bench()
-    for name in bench.names("thumbnails/"):
+    for name in [*bench.names("thumbnails/"), *bench.names("images/")]:
         bench.store.delete(name)
 
     deliver_images(bench.outcome(), services=bench.services)
@@ -103,3 +103,14 @@ async def test_a_bucket_that_cannot_be_reached_is_not_hidden_by_the_sheet():
 
     with pytest.raises(StorageUnavailable):
         deliver_images(outcome, services=bench.services)
+
+
+async def test_a_batch_of_more_than_a_thousand_images_has_a_sheet_of_several_files():
+    bench = Bench()
+    await bench.generate(bench.open(*some_requests(335, variants=3)))
+
+    names = deliver_images(bench.outcome(), services=bench.services)
+
+    pages = [FOLDER.contact_sheet, f"{FOLDER.prefix}contact-sheet-2.html"]
+    assert names[2:] == pages
+    assert [text(bench, name).count("data:image/") for name in pages] == [999, 6]

@@ -24,7 +24,7 @@ def test_the_defaults_are_those_of_the_public_contract():
     chosen = a_deployment()
 
     assert (chosen.generation_concurrency, chosen.shard_rows) == (8, 250)
-    assert (chosen.reference_chunk, chosen.reference_batch_deadline_s) == (500, 1800)
+    assert (chosen.reference_chunk, chosen.fetch_policy.batch_deadline_s) == (500, 1800)
     assert (chosen.csv_limits.max_rows, chosen.max_runs_per_tick) == (10_000, 20)
     assert chosen.inbox_owners == frozenset()
 

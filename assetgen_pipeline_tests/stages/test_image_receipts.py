@@ -6,10 +6,12 @@ from assetgen_pipeline.domain.budget import AttemptState
 from assetgen_pipeline.domain.errors import LedgerUnavailable
 from assetgen_pipeline.domain.generation import ProviderImage
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.stages.close_batch import settle_batch
 from assetgen_pipeline.stages.image_receipts import (
     book_receipts,
     create_thumbnail,
     describe_stored,
+    read_thumbnail,
 )
 from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline.testing.ledger import InMemoryLedger
@@ -136,6 +138,21 @@ async def test_attempts_that_are_booked_already_are_not_looked_up():
     assert bench.store.calls == []
 
 
+async def test_an_image_that_a_later_release_refuses_is_booked_at_its_cost_all_the_same():
+    bench = a_dying_bench()
+    await crash(bench)
+    [name] = bench.names("images/")
+    metadata = bench.store.stat(name).metadata
+    bench.store.write(name, b"bad by now", content_type="image/png", metadata=metadata)
+
+    settle_batch(BATCH_ID, services=bench.services)
+
+    [attempt] = bench.attempts()
+    assert (attempt.state, attempt.cost, attempt.image) == (AttemptState.CAPTURED, EXACT, None)
+    assert attempt.code == "provider-rejected"
+    assert bench.ledger.open_holds() == []
+
+
 async def test_a_retry_after_the_crash_delivers_without_paying_again():
     bench = a_dying_bench()
     batch = await crash(bench)
@@ -181,3 +198,35 @@ def test_a_thumbnail_that_is_there_already_stays():
 
     assert bench.store.read("thumbnails/t.jpg") == b"first"
     assert bench.store.stat("thumbnails/t.jpg").updated_at == NOW
+
+
+async def test_a_lost_thumbnail_is_made_again_when_it_is_wanted():
+    bench = Bench()
+    await bench.generate(bench.open())
+    [attempt] = bench.attempts()
+    bench.store.delete(attempt.image.thumbnail_name)
+
+    again = read_thumbnail(attempt.image, owner=OWNER, services=bench.services)
+
+    assert again.startswith(b"thumbnail:")
+    assert bench.store.read(attempt.image.thumbnail_name) == again
+
+
+async def test_a_thumbnail_of_an_image_that_was_purged_is_none():
+    bench = Bench()
+    await bench.generate(bench.open())
+    [attempt] = bench.attempts()
+    for name in (attempt.image.object_name, attempt.image.thumbnail_name):
+        bench.store.delete(name)
+
+    assert read_thumbnail(attempt.image, owner=OWNER, services=bench.services) is None
+
+
+async def test_a_lost_thumbnail_of_an_image_that_a_later_release_refuses_is_none():
+    bench = Bench()
+    await bench.generate(bench.open())
+    [attempt] = bench.attempts()
+    bench.store.delete(attempt.image.thumbnail_name)
+    bench.store.write(attempt.image.object_name, b"bad by now", content_type="image/png")
+
+    assert read_thumbnail(attempt.image, owner=OWNER, services=bench.services) is None

@@ -11,8 +11,10 @@ from assetgen_pipeline.stages.reserve_budget import (
     row_ceiling,
     rows_that_fit,
 )
+from assetgen_pipeline.testing.clock import ManualClock
+from assetgen_pipeline.testing.ledger import InMemoryLedger
 from assetgen_pipeline.testing.providers import ScriptedProvider
-from assetgen_pipeline_tests.builders import BATCH_ID, OWNER, an_image_request
+from assetgen_pipeline_tests.builders import BATCH_ID, NOW, OWNER, an_image_request
 from assetgen_pipeline_tests.stage_bench import (
     CATALOGUE,
     MODEL,
@@ -100,10 +102,21 @@ def test_a_batch_over_the_limit_is_refused_with_the_rows_that_fit():
     ("headroom", "rows"), [(0, 0), (1_999, 0), (2_000, 1), (5_999, 1), (6_000, 2), (60_000, 3)]
 )
 def test_rows_are_counted_from_the_top_until_one_does_not_fit(headroom, rows):
-    first, last = some_requests(1)[0], an_image_request("S3", row_number=3)
-    requests = [first, an_image_request("S2", row_number=2, variants=2), last]
+    left_to_pay = [ONE_IMAGE, ONE_IMAGE * 2, ONE_IMAGE]
 
-    assert rows_that_fit(requests, FLAT, Money(headroom)) == rows
+    assert rows_that_fit(left_to_pay, Money(headroom)) == rows
+
+
+async def test_rows_that_are_delivered_fit_whatever_is_left():
+    bench = Bench(limit="0.004")
+    batch = bench.open(*some_requests(4))
+    await bench.shard_of(bench.open(*some_requests(2)), count=2)
+    bench.ledger.settle(BATCH_ID)
+
+    with pytest.raises(BudgetRefused) as refused:
+        bench.reserve(bench.open(*batch.requests), run_id="run-2")
+
+    assert refused.value.rows_that_fit == 2
 
 
 async def test_a_retry_reserves_only_what_is_not_delivered():
@@ -162,9 +175,23 @@ def test_a_quote_shows_price_and_headroom_and_holds_nothing():
     assert (quoted.estimate, quoted.headroom) == (Money(4_000), Money(3_000))
     assert quoted.limit == Money(5_000)
     assert quoted.budget_date.isoformat() == "2026-03-01"
+    assert quoted.resets_at.isoformat() == "2026-03-02T00:00:00+00:00"
     assert quoted.price_version == CATALOGUE.version
     assert bench.ledger.open_hold(BATCH_ID) is None
     assert bench.ledger.day(OWNER).held == ONE_IMAGE
+
+
+def test_a_quote_shows_what_the_deployment_has_left_where_that_is_less():
+    clock = ManualClock(NOW)
+    ledger = InMemoryLedger(
+        clock=clock, default_limit=Money.from_usd("10"), project_limit=Money(3_000)
+    )
+    bench = Bench(ledger=ledger)
+    bench.reserve(bench.open(batch_id="somebody.other.0123abcd", owner="somebody"))
+
+    quoted = quote(bench, bench.open(*some_requests(2), mode="dry_run"))
+
+    assert (quoted.headroom, quoted.limit) == (Money(1_000), Money(3_000))
 
 
 def test_a_quote_for_a_model_without_a_price_is_refused():
