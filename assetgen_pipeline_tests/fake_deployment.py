@@ -11,23 +11,29 @@ from assetgen_pipeline.defs.assets import owner_tags
 from assetgen_pipeline.defs.build import build_definitions
 from assetgen_pipeline.defs.io_managers import ArtifactIOManager
 from assetgen_pipeline.defs.partitions import batches
-from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.bucket_layout import BatchFolder, parse_drop
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.settings import Settings
+from assetgen_pipeline.stages.alerting import Alerting
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.stages.deployment import Deployment
 from assetgen_pipeline.stages.parse_batch import claim_metadata
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.waiting_batches import read_waiting
 from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline.testing.ledger import InMemoryLedger
+from assetgen_pipeline.testing.notifier import RecordingNotifier
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
 from assetgen_pipeline.testing.references import FakeImageCodec, ScriptedReferenceFetcher
 from assetgen_pipeline.testing.signer import FakeSigner
-from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, NOW
+from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, NOW, a_csv
 
 PARTITION_TAG = "dagster/partition"
-WORKER_TAG = "assetgen/worker"
+# Three images.
+TWO_ROWS = a_csv(
+    ["S1", "a kitchen", 2], ["S2", "a harbour", 1], header=["scene_id", "prompt", "variants"]
+)
 
 
 class FakeDeployment:
@@ -49,6 +55,7 @@ class FakeDeployment:
         self.ledger = InMemoryLedger(clock=self.clock, default_limit=Money(limit_micros))
         self.provider = provider or ScriptedProvider()
         self.fetcher = ScriptedReferenceFetcher(references or {})
+        self.notifier = RecordingNotifier()
         self.services = Services(
             store=self.store,
             ledger=self.ledger,
@@ -60,10 +67,10 @@ class FakeDeployment:
         )
         catalogue = load_catalogue()
         self.deployment = Deployment(
-            catalogue=catalogue,
             provider="local",
-            model=catalogue.default_model("local"),
             **{
+                "catalogue": catalogue,
+                "model": catalogue.default_model("local"),
                 "open_provider": lambda _provider, _model: self.provider,
                 "open_fetcher": lambda: self.fetcher,
                 **choices,
@@ -79,6 +86,7 @@ class FakeDeployment:
         return {
             "services": self.services,
             "deployment": self.deployment,
+            "alerting": Alerting(notifier=self.notifier),
             "io_manager": ArtifactIOManager(object_store=self.store),
         }
 
@@ -95,11 +103,24 @@ class FakeDeployment:
         """Drop a file in the inbox."""
         return self.store.write(name, csv, content_type="text/csv")
 
+    def batch_of(self, drop) -> str:
+        """The batch that a dropped file is."""
+        return parse_drop(drop.name).batch_id(bucket=BUCKET, generation=drop.generation)
+
+    @property
+    def definitions(self):
+        return build_definitions(Settings(home=Path("/unused")), resources=self.resources)
+
+    def publish_costs(self, day):
+        """Execute `publish_costs` for one budget day in this process."""
+        return self.definitions.resolve_job_def("publish_costs").execute_in_process(
+            partition_key=day, instance=self.instance, raise_on_error=False
+        )
+
     def run(self, *, batch_id=BATCH_ID, tags=None, job="generate_batch"):
         """Execute the batch's graph in this process."""
-        definitions = build_definitions(Settings(home=Path("/unused")), resources=self.resources)
         self.instance.add_dynamic_partitions(batches.name, [batch_id])
-        return definitions.resolve_job_def(job).execute_in_process(
+        return self.definitions.resolve_job_def(job).execute_in_process(
             partition_key=batch_id,
             instance=self.instance,
             tags={**owner_tags(batch_id), **(tags or {})},
@@ -130,6 +151,24 @@ def add_run(instance, *, status, batch_id=BATCH_ID, **tags):
     )
     instance.add_run(run)
     return run
+
+
+def hold(deployment, run_id="r", *, worker="", batch_id=BATCH_ID):
+    """Money that some run holds for a batch."""
+    return deployment.ledger.reserve(
+        owner="studio",
+        batch_id=batch_id,
+        run_id=run_id,
+        amount=Money(500),
+        price_version="p",
+        worker=worker,
+    )
+
+
+def waits(deployment, batch_id=BATCH_ID):
+    """What the batch waits for, if for anything."""
+    found = read_waiting(batch_id, store=deployment.store)
+    return found.cause if found is not None else None
 
 
 def materialized(result):

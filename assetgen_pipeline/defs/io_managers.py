@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import TypeAdapter
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
-from assetgen_pipeline.ports import ObjectStore
+from assetgen_pipeline.ports.object_store import ObjectStore
 
 
 class ArtifactIOManager(dg.ConfigurableIOManager):
@@ -29,8 +29,10 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         upstream = context.upstream_output
         if upstream is None:
             raise AssertionError("unreachable")
-        # The upstream's type: a fan-in input is a list that Dagster loads one by one.
-        adapter: TypeAdapter[Any] = TypeAdapter(upstream.dagster_type.typing_type)
+        # Of an asset that this run does not make Dagster tells no type but the input's; of an op
+        # the upstream's counts: a fan-in input is a list that Dagster loads one by one.
+        kind = context.dagster_type if upstream.has_asset_key else upstream.dagster_type
+        adapter: TypeAdapter[Any] = TypeAdapter(kind.typing_type)
         name = _artifact_name(context.partition_key, upstream)
         return adapter.validate_json(self.object_store.read(name))
 

@@ -3,15 +3,21 @@
 Assets with costs carry numbers only, because a plot loads every entry of 120 partitions.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.cost_facts import Column
+from assetgen_pipeline.domain.day_spend import DaySpend
+from assetgen_pipeline.domain.delivery import SignedUrls
 from assetgen_pipeline.domain.image_request import BatchRequests
-from assetgen_pipeline.domain.money import MICROS_PER_USD, Money
+from assetgen_pipeline.domain.money import MICROS_PER_USD, Money, total
 from assetgen_pipeline.domain.outcome import BatchOutcome
 from assetgen_pipeline.domain.references import ReferenceDecision
-from assetgen_pipeline.stages.generate_images import ShardReport
-from assetgen_pipeline.stages.reserve_budget import BudgetHold
+from assetgen_pipeline.stages.refresh_published import Refreshed
+from assetgen_pipeline.stages.reserve_budget import BudgetHold, Quote
+from assetgen_pipeline.stages.shard_report import ShardReport
 
 ROWS = "dagster/partition_row_count"
 _PREVIEW_ROWS = 10
@@ -61,6 +67,17 @@ def hold_metadata(hold: BudgetHold) -> Metadata:
     }
 
 
+def quote_metadata(quote: Quote) -> Metadata:
+    """Of a dry run's `budget_hold`: its price against what the day has left."""
+    return {
+        "estimate_usd": dollars(quote.estimate),
+        "headroom_usd": dollars(quote.headroom),
+        "limit_usd": dollars(quote.limit),
+        "resets_at": quote.resets_at.isoformat(),
+        "price_version": quote.price_version,
+    }
+
+
 def references_metadata(decision: ReferenceDecision) -> Metadata:
     """Of `reference_images`: what was named, fetched, gone without and refused."""
     saved = 1 - decision.unique_urls / decision.named if decision.named else 0.0
@@ -70,8 +87,11 @@ def references_metadata(decision: ReferenceDecision) -> Metadata:
         "unique_urls": decision.unique_urls,
         "references_fetched": decision.fetched,
         "requests": decision.requests,
+        "revalidated": decision.revalidated,
+        "slot_wait_s": round(decision.waited_s, 3),
         "deduplication_rate": round(saved, 4),
         "rows_without_a_reference": sum(bool(row.unfetched) for row in decision.rows),
+        "rows_with_a_reference_dropped": sum(bool(row.dropped) for row in decision.rows),
         "rows_failed": sum(row.failure_code is not None for row in decision.rows),
     }
 
@@ -113,7 +133,28 @@ def delivery_metadata(
     return metadata
 
 
-def cost_metadata(outcome: BatchOutcome, estimate: Money) -> Metadata:
+def signing_metadata(signed: SignedUrls) -> Metadata:
+    """Of `signed_urls` by a batch's own run: how many, by whom, until when; never a URL."""
+    return {
+        "urls": signed.urls,
+        "signer": signed.signer,
+        "urls_expire_at": signed.expires_at,
+        "cause": signed.refreshes[-1].cause.value,
+    }
+
+
+def refresh_metadata(refreshed: Refreshed) -> Metadata:
+    """Of `signed_urls` by a refresh: as `signing_metadata`, and which end it replaced."""
+    return {
+        "urls": refreshed.urls,
+        "signer": refreshed.signer,
+        "urls_expire_at": refreshed.expires_at,
+        "cause": refreshed.cause.value,
+        "old_expires_at": refreshed.old_expires_at,
+    }
+
+
+def batch_cost_metadata(outcome: BatchOutcome, estimate: Money) -> Metadata:
     """Of `batch_costs`: numbers only, so that the plots stay light."""
     counts = outcome.counts()
     spent = outcome.spent()
@@ -128,3 +169,31 @@ def cost_metadata(outcome: BatchOutcome, estimate: Money) -> Metadata:
         "attempts": sum(image.attempts for image in outcome.images),
         "cost_per_image_usd": dollars(spent) / delivered if delivered else 0.0,
     }
+
+
+def day_cost_metadata(spend: DaySpend) -> Metadata:
+    """Of `cost_daily`: numbers only, so that the plots stay light; few, so that they are found."""
+    groups = spend.groups
+    return {
+        ROWS: len(groups),
+        "assumed_usd": dollars(spend.assumed),
+        "attempts": sum(group.attempts for group in groups),
+        "cost_usd": dollars(spend.settled),
+        "cost_micros": spend.settled.micros,
+        "images": sum(group.images for group in groups),
+        "images_delivered": sum(group.delivered for group in groups),
+        "refused_batches": sum(group.refused_batches for group in groups),
+        "refused_usd": dollars(total([group.refused for group in groups])),
+        "open_batches": len(spend.open_batches),
+        "ledger_entries": spend.entries,
+    }
+
+
+def table_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    """A data dictionary, as the catalogue shows it."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(column.name, type=column.type, description=column.description)
+            for column in columns
+        ]
+    )

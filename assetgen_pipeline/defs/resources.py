@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster_gcp.gcs import GCSResource
 from pydantic import Field
 
-from assetgen_pipeline import wiring
+from assetgen_pipeline.defs.gcs_resource import GCSResource
 from assetgen_pipeline.defs.workers import stamp_worker
-from assetgen_pipeline.ports import Ledger, ObjectStore
+from assetgen_pipeline.ports.ledger import Ledger
+from assetgen_pipeline.ports.object_store import ObjectStore
 from assetgen_pipeline.settings import load_settings
+from assetgen_pipeline.stages.alerting import Alerting
 from assetgen_pipeline.stages.deployment import Deployment
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.deployment import open_deployment
+from assetgen_pipeline.wiring.ledger import open_ledger
+from assetgen_pipeline.wiring.notifier import open_alerting
+from assetgen_pipeline.wiring.services import open_services, open_signer
 
 
 class ObjectStoreResource(dg.ConfigurableResource[ObjectStore]):
@@ -30,7 +36,7 @@ class ObjectStoreResource(dg.ConfigurableResource[ObjectStore]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ObjectStore]:
         """Open the bucket for one run or tick, and sign the run with its worker."""
         stamp_worker(context)
-        with wiring.open_object_store(load_settings(), cloud_client=self.gcs.get_client) as store:
+        with open_object_store(load_settings(), cloud_client=self.gcs.get_client) as store:
             yield store
 
 
@@ -43,7 +49,7 @@ class LedgerResource(dg.ConfigurableResource[Ledger]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Ledger]:
         """Open the ledger for one run or tick."""
         del context
-        with wiring.open_ledger(load_settings()) as ledger:
+        with open_ledger(load_settings()) as ledger:
             yield ledger
 
 
@@ -56,10 +62,12 @@ class ServicesResource(dg.ConfigurableResource[Services]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Services]:
         """Put the services of one run or tick together."""
-        del context
-        with wiring.open_services(
-            load_settings(), store=self.object_store, ledger=self.ledger
-        ) as services:
+        settings = load_settings()
+        if context.run is not None:
+            # A run that nobody can sign for ends here, before it claims or pays for anything;
+            # a tick closes batches without a signer too.
+            open_signer(settings)
+        with open_services(settings, store=self.object_store, ledger=self.ledger) as services:
             yield services
 
 
@@ -71,4 +79,15 @@ class DeploymentResource(dg.ConfigurableResource[Deployment]):
     def create_resource(self, context: dg.InitResourceContext) -> Deployment:
         """Read them from the settings of this process."""
         del context
-        return wiring.deployment(load_settings())
+        return open_deployment(load_settings())
+
+
+class AlertingResource(dg.ConfigurableResource[Alerting]):
+    """Who is told of alerts, and from when on something is worth one."""
+
+    ways: str = Field(description="Where alerts go; addresses are secrets.")
+
+    def create_resource(self, context: dg.InitResourceContext) -> Alerting:
+        """Read them from the settings of this process."""
+        del context
+        return open_alerting(load_settings())

@@ -1,25 +1,26 @@
 """Runs of a batch: what their tags say, and whether they are alive."""
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone
-from assetgen_pipeline.domain.bucket_layout import parse_drop
-from assetgen_pipeline.stages.parse_batch import InboxObject
+from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone, launcher_is_gone
+from assetgen_pipeline.stages.parse_batch import InboxObject, own_drop
 
 PARTITION_TAG = "dagster/partition"
+LANE_TAG = "assetgen/lane"
 INBOX_OBJECT_TAG = "assetgen/inbox_object"
 INBOX_GENERATION_TAG = "assetgen/inbox_generation"
+# The generation of the wait that a run was requested for.
+WAIT_TAG = "assetgen/wait"
 
 
-def inbox_object_of(run: dg.DagsterRun) -> InboxObject | None:
-    """The drop that the sensor requested a run for, `None` where a person started it."""
+def inbox_object_of(run: dg.DagsterRun, *, bucket: str) -> InboxObject | None:
+    """The drop that a run was requested for, `None` where its tags name none that is its batch."""
     name = run.tags.get(INBOX_OBJECT_TAG)
-    drop = parse_drop(name) if name else None
-    if drop is None:
+    if name is None:
         return None
-    return InboxObject(
-        name=drop.name, generation=int(run.tags[INBOX_GENERATION_TAG]), dry_run=drop.dry_run
-    )
+    batch_id, generation = run.tags.get(PARTITION_TAG, ""), int(run.tags[INBOX_GENERATION_TAG])
+    return own_drop(batch_id, name, generation, bucket=bucket)
 
 
 def run_is_live(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -34,3 +35,23 @@ def may_be_working(run: dg.DagsterRun) -> bool:
         return False
     worker = run.tags.get(WORKER_TAG)
     return worker is None or not is_gone(worker)
+
+
+def unfinished_runs(
+    instance: dg.DagsterInstance, batch_id: str, *, launches_here: bool = False
+) -> list[dg.DagsterRun]:
+    """The batch's runs that are queued or may be working, newest first."""
+    filters = dg.RunsFilter(tags={PARTITION_TAG: batch_id}, statuses=NOT_FINISHED_STATUSES)
+    runs = instance.get_runs(filters=filters)
+    return [run for run in runs if not is_dead(run, launches_here=launches_here)]
+
+
+def is_dead(run: dg.DagsterRun, *, launches_here: bool) -> bool:
+    """Whether a run that is not over has provably lost its process.
+
+    `launches_here`: the daemon is on this machine, so that a run is dead too if the server
+    that was told to start it is gone before any worker signed it.
+    """
+    if WORKER_TAG in run.tags:
+        return is_gone(run.tags[WORKER_TAG])
+    return launches_here and launcher_is_gone(run.tags)

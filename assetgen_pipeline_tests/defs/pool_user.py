@@ -13,20 +13,15 @@ from pathlib import Path
 
 import dagster as dg
 
+from assetgen_pipeline_tests.processes import until
+
 TIMES = Path(sys.argv[2])
 AFTER = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-DEADLINE_S = 300
 
 
 def note(what):
     with TIMES.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({"what": what, "at": time.monotonic()}) + "\n")
-
-
-def wait_until(look):
-    deadline = time.monotonic() + DEADLINE_S
-    while not look() and time.monotonic() < deadline:
-        threading.Event().wait(0.05)
 
 
 def somebody_is_waiting(instance):
@@ -42,7 +37,7 @@ def plan():
 def work(context: dg.OpExecutionContext, index: int) -> int:
     note("begin")
     if AFTER is None:
-        wait_until(lambda: somebody_is_waiting(context.instance))
+        until(lambda: somebody_is_waiting(context.instance))
     threading.Event().wait(0.3)
     note("end")
     return index
@@ -64,6 +59,6 @@ if __name__ == "__main__":
             assets=[images], jobs=[dg.define_asset_job("generate", [images])]
         ).resolve_job_def("generate")
         if AFTER is not None:
-            wait_until(lambda: AFTER.exists() and "begin" in AFTER.read_text("utf-8"))
+            until(lambda: AFTER.exists() and "begin" in AFTER.read_text("utf-8"))
         result = job.execute_in_process(instance=instance)
     sys.exit(0 if result.success else 1)

@@ -1,10 +1,12 @@
-"""The whole graph on fakes: what a batch leaves behind, however it ends."""
+"""The whole graph on fakes: what a batch that runs to its end leaves behind."""
 
+import csv
+import io
 import json
+from pathlib import Path
 
-import dagster as dg
+import pytest
 
-from assetgen_pipeline.defs.workers import worker_identity
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
 from assetgen_pipeline.domain.status import BatchState
@@ -12,12 +14,7 @@ from assetgen_pipeline.stages.close_batch import close_batch
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
 from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, a_csv
-from assetgen_pipeline_tests.fake_deployment import (
-    FakeDeployment,
-    add_run,
-    failures,
-    materialized,
-)
+from assetgen_pipeline_tests.fake_deployment import TWO_ROWS, FakeDeployment, materialized
 
 FOLDER = BatchFolder(BATCH_ID)
 EVERY_ASSET = {
@@ -29,23 +26,8 @@ EVERY_ASSET = {
     "signed_urls",
     "batch_costs",
 }
-TWO_ROWS = a_csv(
-    ["S1", "a kitchen", 2], ["S2", "a harbour", 1], header=["scene_id", "prompt", "variants"]
-)
+SAMPLES = Path(__file__).parents[2] / "assetgen_pipeline" / "data" / "samples"
 RESULT_FILES = (FOLDER.results, FOLDER.failed, FOLDER.manifest, FOLDER.contact_sheet)
-
-
-class CrashesOn(ScriptedProvider):
-    """A provider with a bug: one item raises what no adapter of ours may raise."""
-
-    def __init__(self, item_key):
-        super().__init__()
-        self.item_key = item_key
-
-    async def generate(self, image, references, token):
-        if image.item_key == self.item_key:
-            raise RuntimeError("a bug in the provider")
-        return await super().generate(image, references, token)
 
 
 class LosesARow(InMemoryObjectStore):
@@ -85,7 +67,7 @@ def test_a_clean_batch_spends_what_its_images_cost_and_releases_the_rest(deploym
     assert deployment.ledger.open_holds() == []
 
 
-def test_both_checks_of_a_clean_batch_pass_and_carry_its_partition(deployment):
+def test_the_checks_of_a_clean_batch_pass_and_carry_its_partition(deployment):
     deployment.upload(TWO_ROWS)
 
     evaluations = deployment.run().get_asset_check_evaluations()
@@ -93,6 +75,9 @@ def test_both_checks_of_a_clean_batch_pass_and_carry_its_partition(deployment):
     assert {(e.check_name, e.passed, e.blocking, e.partition) for e in evaluations} == {
         ("every_row_accounted", True, True, BATCH_ID),
         ("ledger_invariants", True, False, BATCH_ID),
+        ("estimate_close", True, False, BATCH_ID),
+        ("canary_gate", True, False, BATCH_ID),
+        ("costs_agree", True, True, BATCH_ID),
     }
 
 
@@ -132,131 +117,21 @@ def test_cost_assets_carry_numbers_and_row_counts(deployment):
     assert {type(value) for value in values.values()} <= {int, float}
 
 
-def test_a_rejected_batch_fails_with_its_problems_and_spends_nothing(deployment):
-    deployment.upload(b"scene_id,prompt\nS1,\nS 2,a harbour\n")
-
-    result = deployment.run()
-
-    assert not result.success
-    [message] = failures(result).values()
-    assert message.startswith("row-invalid: line 2, prompt:")
-    assert "(and 1 more)" in message
-    assert "drop the file again" in message
-    assert materialized(result) == set()
-    problem = json.loads(deployment.store.read(FOLDER.problem))
-    assert problem["status"] == 422
-    assert [(e["line"], e["column"]) for e in problem["errors"]] == [(2, "prompt"), (3, "scene_id")]
-    assert deployment.status().state is BatchState.REJECTED
-    assert deployment.spent_micros() == (0, 0)
-    assert deployment.asked() == []
-
-
-def test_a_rejected_batch_is_not_retried_by_dagster(deployment):
-    deployment.upload(b"scene_id,prompt\nS1,\n")
-
-    result = deployment.run()
-
-    [failed] = [event for event in result.all_events if event.is_step_failure]
-    assert failed.step_failure_data.user_failure_data.metadata["code"].value == "row-invalid"
-    assert not any(event.is_step_up_for_retry for event in result.all_events)
-
-
-def test_a_batch_over_the_limit_is_refused_before_anything_is_asked_for(instance):
-    deployment = FakeDeployment(instance, limit_micros=100)
-    deployment.upload(TWO_ROWS)
-
-    result = deployment.run()
-
-    assert not result.success
-    [message] = failures(result).values()
-    assert message.startswith("budget-exceeded: needs ")
-    assert "assetgen budget set" in message
-    assert materialized(result) == {"batch_requests"}
-    assert deployment.status().state is BatchState.REFUSED
-    assert json.loads(deployment.store.read(FOLDER.problem))["status"] == 402
-    assert deployment.store.read(FOLDER.failed).count(b"\n") == 3
-    assert deployment.spent_micros() == (0, 0)
-    assert deployment.asked() == []
-
-
-def test_a_refused_batch_goes_through_once_its_owners_limit_is_raised(instance):
-    deployment = FakeDeployment(instance, limit_micros=100)
-    deployment.upload(TWO_ROWS)
-    deployment.run()
-    deployment.ledger.set_limit("studio", deployment.ledger.day("studio").limit * 1000, set_by="t")
-
-    result = deployment.run()
-
-    assert result.success
-    assert deployment.status().state is BatchState.COMPLETED
-    assert deployment.status().problem is None
-
-
-def test_a_dry_run_is_priced_and_holds_asks_and_spends_nothing(deployment):
-    deployment.upload(TWO_ROWS, dry_run=True)
-
-    result = deployment.run()
-
-    assert result.success
-    assert materialized(result) == {"batch_requests"}
-    status = deployment.status()
-    assert (status.state, status.mode, status.rows) == (BatchState.PRICED, "dry_run", 2)
-    assert float(status.estimate_usd) > 0
-    assert status.finished_at is not None
-    assert deployment.spent_micros() == (0, 0)
-    assert deployment.asked() == []
-
-
-def test_a_run_that_meets_a_live_other_run_ends_quietly_and_touches_nothing(deployment):
-    other = add_run(
-        deployment.instance,
-        status=dg.DagsterRunStatus.STARTED,
-        assetgen__worker=worker_identity(),
-    )
-    deployment.upload(TWO_ROWS, run_id=other.run_id)
-    before = {o.name: o.generation for o in deployment.store.list("")}
-
-    result = deployment.run()
-
-    assert result.success
-    assert materialized(result) == set()
-    assert {o.name: o.generation for o in deployment.store.list("")} == before
-    assert deployment.asked() == []
-
-
-def test_a_claim_of_a_run_that_is_over_is_taken_over(deployment):
-    other = add_run(deployment.instance, status=dg.DagsterRunStatus.FAILURE)
-    deployment.upload(TWO_ROWS, run_id=other.run_id)
-
-    result = deployment.run()
-
-    assert result.success
-    claimed = deployment.store.stat(FOLDER.request)
-    assert claimed.metadata["claimed_by"] == result.run_id
-    assert deployment.store.read(FOLDER.request) == TWO_ROWS
-
-
 def test_a_drop_is_moved_out_of_the_inbox_by_the_run_that_claims_it(deployment):
     drop = deployment.drop("inbox/studio/spring.csv", TWO_ROWS)
 
+    batch_id = deployment.batch_of(drop)
     result = deployment.run(
+        batch_id=batch_id,
         tags={
             "assetgen/inbox_object": drop.name,
             "assetgen/inbox_generation": str(drop.generation),
-        }
+        },
     )
 
     assert result.success
     assert not deployment.has(drop.name)
-    assert deployment.store.read(FOLDER.request) == TWO_ROWS
-
-
-def test_a_run_of_a_batch_that_nobody_dropped_says_so(deployment):
-    result = deployment.run()
-
-    assert not result.success
-    [message] = failures(result).values()
-    assert message.startswith("internal: no batch studio.spring.0123abcd")
+    assert deployment.store.read(BatchFolder(batch_id).request) == TWO_ROWS
 
 
 def test_images_that_fail_leave_the_run_successful_and_the_batch_with_failures(instance):
@@ -272,43 +147,6 @@ def test_images_that_fail_leave_the_run_successful_and_the_batch_with_failures(i
     assert (status.images.delivered, status.images.failed) == (2, 1)
     assert b"S2" in deployment.store.read(FOLDER.failed)
     assert b"S1" not in deployment.store.read(FOLDER.failed)
-
-
-def test_a_second_run_after_a_failing_provider_generates_only_what_is_missing(instance):
-    no_key = ProviderError("the key is refused", kind=ErrorKind.AUTH)
-    deployment = FakeDeployment(
-        instance,
-        provider=ScriptedProvider({"S1/2": [no_key]}),
-        generation_concurrency=1,
-    )
-    deployment.upload(TWO_ROWS)
-    deployment.run()
-    assert deployment.status().images.delivered == 1
-    assert deployment.status().images.not_attempted == 1
-    deployment.provider = ScriptedProvider()
-
-    result = deployment.run()
-
-    assert result.success
-    assert deployment.status().state is BatchState.COMPLETED
-    assert sorted(deployment.asked()) == ["S1/2", "S2/1"]
-    assert deployment.spent_micros() == (0, 3 * 2_000)
-
-
-def test_a_second_run_after_a_crash_in_the_middle_pays_nothing_twice(instance):
-    deployment = FakeDeployment(instance, provider=CrashesOn("S2/1"), generation_concurrency=1)
-    deployment.upload(TWO_ROWS)
-    crashed = deployment.run()
-    assert not crashed.success
-    assert "a bug in the provider" in "".join(failures(crashed).values())
-    deployment.provider = ScriptedProvider()
-
-    result = deployment.run()
-
-    assert result.success
-    assert deployment.asked() == ["S2/1"]
-    captured = [a for a in deployment.ledger.attempts(BATCH_ID) if a.image is not None]
-    assert sorted(a.item_key for a in captured) == ["S1/1", "S1/2", "S2/1"]
 
 
 def test_the_check_fails_and_stops_the_run_when_a_row_is_missing_from_the_manifest(instance):
@@ -350,28 +188,45 @@ def test_rows_in_many_shards_and_urls_in_many_chunks_come_together_again(instanc
     assert deployment.status().images.delivered == 5
 
 
-def test_a_second_run_keeps_the_first_runs_reference_decision(instance):
-    url = "https://93.184.216.34/gone.png"
-    deployment = FakeDeployment(instance, provider=CrashesOn("S1/1"))
-    deployment.upload(
-        a_csv(["S1", "a kitchen", url], header=["scene_id", "prompt", "reference_urls"])
-    )
-    deployment.run()
-    asked_first = list(deployment.fetcher.urls)
-    assert set(asked_first) == {url}
-    deployment.provider = ScriptedProvider()
+@pytest.mark.parametrize(
+    ("name", "passed_through"),
+    [
+        ("predecessor-sheet.csv", {"style_kit_id": "SK-warm", "veo_model": "veo3_fast"}),
+        ("predecessor-test.csv", {"status_img": "queued", "ref_pack_id": "REF-001"}),
+    ],
+)
+def test_the_predecessors_sheets_become_images_as_they_are(deployment, name, passed_through):
+    deployment.upload((SAMPLES / name).read_bytes())
 
     assert deployment.run().success
 
-    assert deployment.fetcher.urls == asked_first
-    assert deployment.provider.requests[0].references == ()
+    text = deployment.store.read(FOLDER.results).decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert deployment.status().images.delivered == 6
+    assert {row["status"] for row in rows} == {"delivered"}
+    assert all(row["references_unfetched"] for row in rows)
+    assert rows[0].items() >= passed_through.items()
 
 
-def test_a_refused_batch_fetches_no_reference(instance):
-    deployment = FakeDeployment(instance, limit_micros=100)
-    row = ["S1", "a kitchen", "https://93.184.216.34/a.png"]
-    deployment.upload(a_csv(row, header=["scene_id", "prompt", "reference_urls"]))
+class SeesTheState(ScriptedProvider):
+    """A provider that notes what the batch's status says while it works."""
 
-    deployment.run()
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.look = None
 
-    assert deployment.fetcher.urls == []
+    async def generate(self, image, references, token):
+        self.seen.append(self.look())
+        return await super().generate(image, references, token)
+
+
+def test_a_batch_is_running_before_its_first_image_is_there(instance):
+    provider = SeesTheState()
+    deployment = FakeDeployment(instance, provider=provider)
+    provider.look = lambda: deployment.status().state
+    deployment.upload(a_csv(["S1", "a kitchen"]))
+
+    assert deployment.run().success
+
+    assert provider.seen == [BatchState.RUNNING]

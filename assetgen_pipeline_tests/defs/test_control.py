@@ -1,11 +1,12 @@
 """What commands ask of Dagster, on a real instance, ledger and local bucket of one HOME."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._daemon.types import DaemonHeartbeat
 
-from assetgen_pipeline import wiring
 from assetgen_pipeline.defs import control
 from assetgen_pipeline.defs.workers import WORKER_TAG, worker_identity
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
@@ -13,6 +14,8 @@ from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status, write_status
 from assetgen_pipeline.stages.parse_batch import claim_metadata
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.clock import open_clock
 from assetgen_pipeline_tests.builders import a_csv
 from assetgen_pipeline_tests.fake_deployment import add_run
 
@@ -32,8 +35,8 @@ def settings(home, monkeypatch):
 
 
 def upload(settings, batch_id, csv=CSV):
-    with wiring.open_object_store(settings) as store:
-        clock = wiring.open_clock()
+    with open_object_store(settings) as store:
+        clock = open_clock()
         store.create(
             BatchFolder(batch_id).request,
             csv,
@@ -44,7 +47,7 @@ def upload(settings, batch_id, csv=CSV):
 
 
 def status_of(settings, batch_id):
-    with wiring.open_object_store(settings) as store:
+    with open_object_store(settings) as store:
         return read_status(batch_id, store=store)
 
 
@@ -72,8 +75,7 @@ def test_a_batch_that_fails_is_closed_before_execution_returns(settings):
     assert status_of(settings, batch_id).state is BatchState.REJECTED
 
 
-def test_a_dead_run_gives_its_pool_slot_back_and_its_batch_is_closed(settings):
-    host, boot, pid, _started = worker_identity().split("/")
+def test_a_dead_run_gives_its_pool_slot_back_and_its_batch_is_closed(settings, gone):
     batch_id = "ada.dead.00000003"
     upload(settings, batch_id)
     with control.open_instance(settings) as instance:
@@ -81,7 +83,7 @@ def test_a_dead_run_gives_its_pool_slot_back_and_its_batch_is_closed(settings):
             instance,
             status=dg.DagsterRunStatus.STARTED,
             batch_id=batch_id,
-            assetgen__worker=f"{host}/{boot}/{pid}/1",
+            assetgen__worker=gone,
         )
         instance.event_log_storage.claim_concurrency_slot("generation", run.run_id, "a_step")
     assert control.pool_slots(settings)["generation"] == (2, 1)
@@ -131,7 +133,7 @@ def test_a_batch_that_its_operator_stopped_ends_cancelled(settings):
     control.end_killed(batch_id, settings, cancelled=True)
 
     assert status_of(settings, batch_id).state is BatchState.CANCELLED
-    with wiring.open_object_store(settings) as store:
+    with open_object_store(settings) as store:
         problem = json.loads(store.read(BatchFolder(batch_id).problem))
     assert problem["type"] == "urn:assetgen:problem:cancelled"
 
@@ -153,8 +155,30 @@ def test_an_instance_file_of_another_release_is_replaced_by_ours(settings):
     assert target.read_bytes() == ours
 
 
-def test_daemons_that_never_ran_are_not_healthy(settings):
-    healthy = control.daemons_healthy(settings)
+def test_a_stack_is_not_ready_on_the_heartbeats_of_the_one_before(settings):
+    now = datetime.now(UTC)
+    never = control.daemons_beating(settings, since=now)
+    answers = []
+    for moment in (now - timedelta(seconds=1), now):
+        with control.open_instance(settings) as instance:
+            for name in never:
+                beat = DaemonHeartbeat(moment.timestamp(), name, "d")
+                instance.add_daemon_heartbeat(beat)
+        answers.append(control.daemons_beating(settings, since=now))
 
-    assert "SENSOR" in healthy
-    assert not any(healthy.values())
+    assert "SENSOR" in never
+    assert [any(never.values()), *(any(answer.values()) for answer in answers)] == [
+        *(False, False, True)
+    ]
+    assert all(answers[-1].values())
+
+
+def test_an_instance_of_the_operators_own_keeps_its_file(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASSETGEN_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    theirs = tmp_path / "dagster.yaml"
+    theirs.write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+
+    control.prepare_home(load_settings())
+
+    assert theirs.read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"

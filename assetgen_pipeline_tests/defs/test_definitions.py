@@ -8,9 +8,10 @@ import pytest
 import yaml
 from dagster_gcp.gcs import GCSResource
 
-from assetgen_pipeline import wiring
+from assetgen_pipeline.defs import resources
 from assetgen_pipeline.defs.build import build_definitions, build_resources
 from assetgen_pipeline.settings import Settings
+from assetgen_pipeline.wiring import bucket
 
 ROOT = Path(__file__).parents[2]
 EDGES = {
@@ -22,8 +23,13 @@ EDGES = {
     "delivered_images": {"generated_images"},
     "signed_urls": {"delivered_images"},
     "batch_costs": {"signed_urls", "batch_requests", "budget_hold"},
+    "cost_daily": set(),
 }
-CHECKS = {"delivered_images": {"every_row_accounted"}, "batch_costs": {"ledger_invariants"}}
+CHECKS = {
+    "delivered_images": {"every_row_accounted"},
+    "batch_costs": {"ledger_invariants", "costs_agree", "estimate_close", "canary_gate"},
+    "cost_daily": {"costs_agree"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,9 @@ def test_loading_opens_neither_bucket_nor_ledger_nor_signer(monkeypatch, tmp_pat
     def refuse(*_args, **_options):
         raise AssertionError("opened while loading")
 
-    for name in ("open_object_store", "open_ledger", "open_services", "local_bucket"):
-        monkeypatch.setattr(wiring, name, refuse)
+    for name in ("open_object_store", "open_ledger", "open_services"):
+        monkeypatch.setattr(resources, name, refuse)
+    monkeypatch.setattr(bucket, "local_bucket", refuse)
     home = tmp_path / "home"
 
     loaded = build_definitions(Settings(home=home))
@@ -98,12 +105,21 @@ def test_the_checks_are_these(repository):
 
 
 def test_the_jobs_and_sensors_are_these(repository):
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "generate_batch"}
+    assert {job.name for job in repository.get_all_jobs()} == {
+        "__ASSET_JOB",
+        "generate_batch",
+        "refresh_urls",
+        "publish_costs",
+    }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "inbox_sensor",
+        "expiring_urls_sensor",
+        "waiting_sensor",
         "dead_run_sensor",
         "failed_run_sensor",
         "cancelled_run_sensor",
+        "deployment_alert_sensor",
+        "ledger_alert_sensor",
     }
 
 
@@ -124,21 +140,23 @@ def test_every_asset_says_what_it_is_who_owns_it_and_where_it_belongs(repository
 
 
 @pytest.mark.parametrize("asset", EDGES)
-def test_every_asset_but_the_source_is_partitioned_by_batch(repository, asset):
-    node = repository.asset_graph.get(dg.AssetKey(asset))
+def test_every_asset_is_partitioned_by_batch_or_by_day_but_for_the_source(repository, asset):
+    partitions = repository.asset_graph.get(dg.AssetKey(asset)).partitions_def
 
-    partitions = node.partitions_def
-    assert (partitions.name if partitions else None) == (
-        None if asset == "inbox_csv" else "batches"
-    )
+    if asset == "cost_daily":
+        assert isinstance(partitions, dg.DailyPartitionsDefinition)
+    else:
+        assert (partitions.name if partitions else None) == (
+            None if asset == "inbox_csv" else "batches"
+        )
 
 
 def test_the_job_runs_every_asset_and_check(repository):
     job = repository.get_job("generate_batch")
 
     keys = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
-    assert keys == set(EDGES) - {"inbox_csv"}
-    assert len(job.asset_layer.asset_graph.asset_check_keys) == 2
+    assert keys == set(EDGES) - {"inbox_csv", "cost_daily"}
+    assert len(job.asset_layer.asset_graph.asset_check_keys) == 5
 
 
 def test_the_fan_out_ops_stand_in_their_pools(repository):
@@ -161,7 +179,9 @@ def test_no_io_manager_pickles(repository):
         "ledger",
         "services",
         "deployment",
+        "alerting",
         "io_manager",
+        "in_memory_io_manager",
     }
     io_manager = repository.get_top_level_resources()["io_manager"]
     assert io_manager.configurable_resource_cls.__name__ == "ArtifactIOManager"
@@ -194,5 +214,5 @@ def test_the_instance_file_is_one_that_dagster_accepts(tmp_path):
         assert not instance.telemetry_enabled
         assert instance.run_monitoring_enabled
         assert instance.global_op_concurrency_default_limit == 1
-        assert instance.run_retries_enabled
-        assert instance.run_retries_max_retries == 2
+        # Our own sensor runs what died; two mechanisms would run it twice.
+        assert not instance.run_retries_enabled

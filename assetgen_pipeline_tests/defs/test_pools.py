@@ -1,7 +1,8 @@
 """The limits across runs rest on this: a pool holds for ops inside graph assets, across processes.
 
 What this does not show: on SQLite, Dagster picks a free slot and takes it in two statements,
-so two processes that ask within the same milliseconds can both get the last slot.
+so two processes that ask within the same milliseconds can both get the last slot. Reference
+fetches therefore also hold a lock of their own (`adapters/test_fetch_slots.py`).
 """
 
 import json

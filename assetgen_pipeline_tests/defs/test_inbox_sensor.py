@@ -1,40 +1,29 @@
-"""Sensors: drops become runs, and what ends badly is closed."""
+"""The inbox sensor: every drop becomes a run, once, in its turn."""
 
 from datetime import timedelta
 
 import dagster as dg
 
-from assetgen_pipeline.defs.sensors import (
-    cancelled_run_sensor,
-    dead_run_sensor,
-    failed_run_sensor,
-    inbox_sensor,
-)
+from assetgen_pipeline.defs.sensors import inbox_sensor
 from assetgen_pipeline.defs.workers import worker_identity
-from assetgen_pipeline.domain.bucket_layout import BatchFolder, batch_id_for
-from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
+from assetgen_pipeline.domain.batch_file import CsvLimits
+from assetgen_pipeline.domain.bucket_layout import batch_id_for
 from assetgen_pipeline.domain.status import BatchState
-from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, a_csv
+from assetgen_pipeline.stages.batch_status import read_status
+from assetgen_pipeline_tests.builders import BUCKET, a_csv
 from assetgen_pipeline_tests.fake_deployment import add_run
+from assetgen_pipeline_tests.sensor_bench import ask, said
 
 CSV = a_csv(["S1", "a kitchen"], ["S2", "a harbour"])
 
 
 def tick(deployment, cursor=None):
     """One look at the inbox: what the sensor asks for."""
-    resources = {"services": deployment.services, "deployment": deployment.deployment}
-    with dg.build_sensor_context(
-        instance=deployment.instance, cursor=cursor, resources=resources
-    ) as context:
-        return inbox_sensor(context)
+    return ask(inbox_sensor, deployment, cursor)
 
 
 def names(result):
     return [request.tags["assetgen/inbox_object"] for request in result.run_requests]
-
-
-def said(result):
-    return result.skip_reason.skip_message if result.skip_reason else ""
 
 
 def claim(deployment, result):
@@ -68,6 +57,25 @@ def test_a_drop_is_asked_for_with_the_tags_its_run_needs(deployment):
     assert partitions.partition_keys == [batch_id]
 
 
+def test_a_drop_that_is_too_large_is_rejected_without_a_run_and_stays(deployment):
+    deployment.choose(csv_limits=CsvLimits(max_bytes=10))
+    info = deployment.drop("inbox/studio/huge.csv", CSV)
+    batch_id = batch_id_for(
+        owner="studio", stem="huge", bucket=BUCKET, name=info.name, generation=info.generation
+    )
+
+    first = tick(deployment)
+    second = tick(deployment, first.cursor)
+
+    status = read_status(batch_id, store=deployment.store)
+    assert (status.state, status.problem["code"]) == (BatchState.REJECTED, "csv-too-large")
+    assert (first.run_requests, second.run_requests) == ([], [])
+    assert "too large" in said(first)
+    assert said(second) == "nothing new"
+    assert deployment.store.stat(info.name) == info
+    assert ("read", info.name) not in deployment.store.calls
+
+
 def test_an_empty_inbox_is_skipped_with_a_reason(deployment):
     result = tick(deployment)
 
@@ -81,7 +89,7 @@ def test_the_inbox_is_listed_once_and_nothing_else_is_touched(deployment):
 
     tick(deployment)
 
-    assert deployment.store.calls == [("list", "inbox/")]
+    assert deployment.store.calls == [("stat", "config/pause.json"), ("list", "inbox/")]
 
 
 def test_a_backlog_of_a_thousand_files_is_asked_for_once_each_over_ticks(deployment):
@@ -224,94 +232,6 @@ def test_the_run_that_a_tick_asks_for_claims_the_file_and_honours_the_dry_run_fo
     assert result.success
     assert deployment.status(request.partition_key).state is BatchState.PRICED
     assert list(deployment.store.list("inbox/")) == []
-
-
-def a_failed_run(deployment):
-    """A run that failed while it held money: its provider has no adapter."""
-
-    def no_adapter(_provider, _model):
-        raise ProviderError("no adapter", kind=ErrorKind.FATAL_CONFIG)
-
-    deployment.choose(open_provider=no_adapter)
-    deployment.upload(CSV)
-    result = deployment.run()
-    assert not result.success
-    assert deployment.ledger.open_holds()
-    return result
-
-
-def closing_context(sensor, result, deployment, event):
-    return dg.build_run_status_sensor_context(
-        sensor_name=sensor.name,
-        dagster_instance=deployment.instance,
-        dagster_run=deployment.instance.get_run_by_id(result.run_id),
-        dagster_event=event,
-        resources={"services": deployment.services},
-    )
-
-
-def test_a_failed_run_is_closed_with_results_and_without_its_hold(deployment):
-    result = a_failed_run(deployment)
-    context = closing_context(
-        failed_run_sensor, result, deployment, result.get_run_failure_event()
-    ).for_run_failure()
-
-    failed_run_sensor(context)
-
-    status = deployment.status()
-    assert status.state is BatchState.FAILED
-    assert status.problem["type"] == "urn:assetgen:problem:internal"
-    assert status.images.not_attempted == 2
-    assert deployment.ledger.open_holds() == []
-    folder = BatchFolder(BATCH_ID)
-    assert all(deployment.has(name) for name in (folder.results, folder.failed, folder.problem))
-
-
-def test_a_cancelled_run_is_closed_as_cancelled(deployment):
-    result = a_failed_run(deployment)
-    event = result.all_events[-1]
-
-    cancelled_run_sensor(closing_context(cancelled_run_sensor, result, deployment, event))
-
-    assert deployment.status().state is BatchState.CANCELLED
-    assert deployment.ledger.open_holds() == []
-
-
-def test_a_failed_run_of_no_batch_is_left_alone(deployment):
-    @dg.op
-    def fails():
-        raise RuntimeError
-
-    @dg.job
-    def maintenance():
-        fails()
-
-    result = maintenance.execute_in_process(instance=deployment.instance, raise_on_error=False)
-    context = closing_context(
-        failed_run_sensor, result, deployment, result.get_run_failure_event()
-    ).for_run_failure()
-
-    failed_run_sensor(context)
-
-    assert list(deployment.store.list("")) == []
-
-
-def test_the_dead_run_sensor_ends_a_run_whose_worker_is_gone_and_says_so(deployment):
-    host, boot, pid, _started = worker_identity().split("/")
-    dead = add_run(
-        deployment.instance,
-        status=dg.DagsterRunStatus.STARTED,
-        assetgen__worker=f"{host}/{boot}/{pid}/1",
-    )
-
-    def look():
-        with dg.build_sensor_context(
-            instance=deployment.instance, resources={"services": deployment.services}
-        ) as context:
-            return dead_run_sensor(context).skip_message
-
-    assert look() == f"ended {dead.run_id}"
-    assert look() == "no dead run"
 
 
 def test_a_backlog_that_no_run_has_claimed_costs_a_tick_few_queries(deployment, monkeypatch):
