@@ -1,11 +1,12 @@
 """Verbs on files: print a template, validate, drop in the inbox."""
 
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from assetgen_pipeline import wiring
-from assetgen_pipeline.cli.output import json_option, print_json
+from assetgen_pipeline.cli.output import counted, json_option, print_json, printable
 from assetgen_pipeline.domain.batch_file import parse_batch_file
 from assetgen_pipeline.domain.bucket_layout import (
     batch_id_for,
@@ -13,19 +14,27 @@ from assetgen_pipeline.domain.bucket_layout import (
     inbox_name,
     parse_drop,
 )
-from assetgen_pipeline.domain.errors import BatchRejected, FileProblem
+from assetgen_pipeline.domain.errors import BatchRejected, FileProblem, ObjectExists
 from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.result_files import template_csv
-from assetgen_pipeline.ports import ObjectStore
+from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 from assetgen_pipeline.settings import Settings, load_settings
+from assetgen_pipeline.stages.pausing import read_pauses
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.deployment import csv_limits, open_deployment
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-def template() -> None:
+@json_option
+def template(*, as_json: bool) -> None:
     """Print a CSV to start from."""
-    click.echo(template_csv(), nl=False)
+    text = template_csv().decode()
+    if as_json:
+        print_json({"columns": text.splitlines()[0].split(","), "csv": text})
+    else:
+        click.echo(text, nl=False)
 
 
 @click.command()
@@ -38,9 +47,10 @@ def validate(file: Path, owner: str, *, as_json: bool) -> int:
 
     settings = load_settings()
     batch, problems, found = read_batch(file, owner=owner, settings=settings)
-    document: dict[str, object] = {"valid": batch is not None, "file": file.name}
+    name = printable(file.name)
+    document: dict[str, object] = {"valid": batch is not None, "file": name}
     if batch is not None:
-        deployment = wiring.deployment(settings)
+        deployment = open_deployment(settings)
         price = deployment.catalogue.price(deployment.provider, deployment.model)
         document |= {
             "rows": len(batch.requests),
@@ -60,22 +70,28 @@ def validate(file: Path, owner: str, *, as_json: bool) -> int:
         return 0 if batch is not None else 2
     if batch is not None:
         click.echo(
-            f"valid   {file.name}: {document['rows']} rows, {document['images']} images,"
+            f"valid   {name}: {counted(len(batch.requests), 'row')},"
+            f" {counted(batch.images_requested, 'image')},"
             f" at most ${document['estimate_usd']} with {document['provider']}/{document['model']}"
             + (" (a nominal price: the local renderer sends no bill)" if price.nominal else "")
         )
         return 0
-    click.echo(f"REJECTED {file.name}: {found} problems; nothing was generated or spent")
-    for problem in problems:
-        click.echo(f"  line {problem.line:<5} {problem.column:<16} {problem.detail}")
+    click.echo(f"REJECTED {name}: {counted(found, 'problem')}; nothing was generated or spent")
+    _print_problems(problems)
     return 2
+
+
+def _print_problems(problems: Sequence[FileProblem], *, err: bool = False) -> None:
+    for problem in problems:
+        line = f"  line {problem.line:<5} {problem.column:<16} {problem.detail}"
+        click.echo(printable(line), err=err)
 
 
 def read_batch(
     file: Path, *, owner: str, settings: Settings
 ) -> tuple[BatchRequests | None, tuple[FileProblem, ...], int]:
     """Parse a local file: the batch, or its problems and how many there are."""
-    limits = wiring.csv_limits(settings)
+    limits = csv_limits(settings)
     try:
         parsed = parse_batch_file(
             file.read_bytes(), limits=limits, own_bucket=settings.bucket, owner=owner
@@ -100,33 +116,69 @@ def read_batch(
 @click.option("--watch", is_flag=True, help="Follow the batch until it ends.")
 @json_option
 def submit(file: Path, owner: str, *, dry_run: bool, watch: bool, as_json: bool) -> int:
-    """Drop FILE in the owner's inbox; the sensor of a running stack takes it."""
-    from assetgen_pipeline.cli.watching import watch_batch
+    """Drop FILE in the owner's inbox; the sensor of a running stack takes it.
+
+    An invalid file is dropped too, with a warning: the deployment's own settings decide.
+    """
+    from assetgen_pipeline.cli.batches import follow
 
     settings = load_settings()
-    with wiring.open_object_store(settings) as store:
+    with open_object_store(settings) as store:
         batch_id = drop_file(file, owner=owner, dry_run=dry_run, store=store)
-        if not watch:
-            if as_json:
-                print_json({"batch_id": batch_id})
-            else:
-                click.echo(f"dropped {batch_id}\nfollow  assetgen watch {batch_id}")
-            return 0
-        return watch_batch(batch_id, store=store, as_json=as_json)
+        if watch:
+            return follow(batch_id, settings=settings, store=store, as_json=as_json)
+        if as_json:
+            print_json({"batch_id": batch_id})
+        else:
+            click.echo(f"dropped {batch_id}\nfollow  assetgen watch {batch_id}")
+            stopping = read_pauses(store=store).stopping(owner, settings.provider)
+            if stopping is not None:
+                click.echo(f"waits   {stopping.sentence()}")
+    _warn_of_problems(file, owner=owner, settings=settings)
+    return 0
+
+
+def _warn_of_problems(file: Path, *, owner: str, settings: Settings) -> None:
+    """Say at once what the run will reject; who watches the batch is told by its results."""
+    batch, problems, found = read_batch(file, owner=owner, settings=settings)
+    if batch is None:
+        click.echo(
+            f"warning {printable(file.name)}: {counted(found, 'problem')};"
+            " it will be rejected, nothing spent",
+            err=True,
+        )
+        _print_problems(problems, err=True)
 
 
 def drop_file(file: Path, *, owner: str, dry_run: bool, store: ObjectStore) -> str:
-    """Upload a file to the inbox and return the id of the batch that it becomes."""
-    name = inbox_name(checked_owner(owner), file.name, dry_run=dry_run)
-    drop = parse_drop(name)
-    if drop is None:
-        message = f"{file.name!r} is not the name of a CSV; end it with .csv"
-        raise click.UsageError(message)
-    info = store.write(name, file.read_bytes(), content_type="text/csv")
-    return batch_id_for(
-        owner=owner,
-        stem=drop.stem,
-        bucket=store.bucket,
-        name=name,
-        generation=info.generation,
-    )
+    """Upload a file to the inbox and return the id of the batch that it becomes.
+
+    Where a file of its name still waits there, it is dropped beside it under another.
+    """
+    token = secrets.token_hex(4)
+    for name in (file.name, f"{file.stem}-{token}{file.suffix}"):
+        placed = inbox_name(checked_owner(owner), name, dry_run=dry_run)
+        drop = parse_drop(placed)
+        if drop is None:
+            message = f"{file.name!r} is not the name of a CSV; end it with .csv, in UTF-8"
+            raise click.UsageError(message)
+        info = _upload(placed, file.read_bytes(), token=token, store=store)
+        if info is not None:
+            return batch_id_for(
+                owner=owner,
+                stem=drop.stem,
+                bucket=store.bucket,
+                name=placed,
+                generation=info.generation,
+            )
+    raise AssertionError("unreachable")
+
+
+def _upload(name: str, data: bytes, *, token: str, store: ObjectStore) -> ObjectInfo | None:
+    """The new object; `None` where somebody else's has the name."""
+    try:
+        return store.create(name, data, content_type="text/csv", metadata={"drop": token})
+    except ObjectExists:
+        # Ours, where only the answer to the upload was lost.
+        found = store.stat(name)
+        return found if found is not None and found.metadata.get("drop") == token else None

@@ -1,17 +1,23 @@
-"""Verbs on money: costs, budgets, the ledger's invariants."""
+"""Verbs on money: costs and budgets."""
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import click
 
-from assetgen_pipeline import wiring
+from assetgen_pipeline.cli.operator import operator_name
 from assetgen_pipeline.cli.output import json_option, print_json, print_table
 from assetgen_pipeline.domain.bucket_layout import checked_owner
 from assetgen_pipeline.domain.budget import BudgetDay
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.settings import duration, load_settings
+from assetgen_pipeline.domain.status import BatchStatus
+from assetgen_pipeline.settings import load_settings
+from assetgen_pipeline.stages.reserve_budget import scarcest_day
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.ledger import open_ledger
+from assetgen_pipeline.wiring.look_back import look_back
 
 _COLUMNS = {
     "owner": "owner",
@@ -25,21 +31,37 @@ _COLUMNS = {
 
 
 @click.command()
-@click.option("--by", type=click.Choice(list(_COLUMNS)), default="owner", show_default=True)
-@click.option("--since", default="30d", show_default=True, help="How far back: 12h, 30d, …")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--by",
+    type=click.Choice(list(_COLUMNS)),
+    default="owner",
+    show_default=True,
+    help="What each line of the answer sums up.",
+)
+@click.option(
+    "--since", default="30d", show_default=True, help="A span (12h, 30d) or a date (2026-11-01)."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How the answer is printed.",
+)
 @json_option
 def costs(by: str, since: str, form: str, *, as_json: bool) -> int:
     """What was spent, from the cost facts; `dt` is the budget day."""
-    from assetgen_pipeline.adapters.parquet_costs import ParquetCostFacts
+    from assetgen_pipeline.adapters.cost_queries import summarize
 
     settings = load_settings()
-    span = duration(since)
-    if not isinstance(span, timedelta):
-        raise click.UsageError("--since takes a number and s, m, h or d: 30d")
-    first = (wiring.open_clock().now() - span).date()
-    with wiring.open_object_store(settings) as store:
-        rows = ParquetCostFacts(store).summarize(_COLUMNS[by], since=first)
+    try:
+        first, today = look_back(since, settings)
+    except ValueError as error:
+        message = f"--since: {error}"
+        raise click.UsageError(message) from error
+    with open_object_store(settings) as store:
+        rows = summarize(store, _COLUMNS[by], since=first, today=today)
     if as_json or form == "json":
         print_json(rows)
     elif form == "csv":
@@ -51,7 +73,7 @@ def costs(by: str, since: str, form: str, *, as_json: bool) -> int:
     return 0
 
 
-def _as_csv(rows: list[dict[str, object]]) -> str:
+def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -62,16 +84,29 @@ def _as_csv(rows: list[dict[str, object]]) -> str:
 
 @click.group()
 def budget() -> None:
-    """Show or set an owner's daily limit."""
+    """Show budgets, or set an owner's daily limit."""
 
 
 @budget.command()
-@click.argument("owner")
+@click.argument("owner", required=False)
 @json_option
-def show(owner: str, *, as_json: bool) -> int:
-    """Today's budget of OWNER."""
-    with wiring.open_ledger(load_settings()) as ledger:
-        _print_day(ledger.day(checked_owner(owner)), as_json=as_json)
+def show(owner: str | None, *, as_json: bool) -> int:
+    """Today's budget of OWNER; of every owner in use, and the deployment's, when none is named."""
+    with open_ledger(load_settings()) as ledger:
+        if owner is not None:
+            _print_day(ledger.day(checked_owner(owner)), as_json=as_json)
+            return 0
+        days, project = ledger.days(), ledger.project_day()
+    rows = [_day_document(day) for day in days]
+    if as_json:
+        whole = _day_document(project) if project is not None else None
+        print_json({"owners": rows, "project": whole})
+        return 0
+    if project is not None:
+        rows.append(_day_document(project) | {"owner": "(deployment)"})
+    print_table(rows)
+    if not rows:
+        click.echo("no owner has reserved anything today or has a limit of its own")
     return 0
 
 
@@ -80,21 +115,42 @@ def show(owner: str, *, as_json: bool) -> int:
 @click.option("--daily-usd", required=True, help="The new daily limit in dollars.")
 @json_option
 def set_limit(owner: str, daily_usd: str, *, as_json: bool) -> int:
-    """Change the daily limit of OWNER."""
-    import getpass
+    """Change the daily limit of OWNER, today's included.
 
+    Today's goes no lower than what is held and spent already; the days that follow do.
+    """
     try:
         limit = Money.from_usd(daily_usd)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with wiring.open_ledger(load_settings()) as ledger:
-        day = ledger.set_limit(checked_owner(owner), limit, set_by=getpass.getuser())
-        _print_day(day, as_json=as_json)
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        day = ledger.set_limit(checked_owner(owner), limit, set_by=operator_name())
+    _print_day(day, as_json=as_json)
+    if not as_json:
+        click.echo(f"{'in force':<12} {_since(day, limit, zone=settings.budget_time_zone)}")
     return 0
 
 
-def _print_day(day: BudgetDay, *, as_json: bool) -> None:
-    document = {
+def _since(day: BudgetDay, limit: Money, *, zone: str) -> str:
+    """From when a new limit is in force, which is tomorrow where today has used more already."""
+    if day.limit == limit:
+        return f"from now on, {day.budget_date} ({zone}) included"
+    tomorrow = day.budget_date + timedelta(days=1)
+    return f"{limit} from {tomorrow} ({zone}) on; {day.limit} is held or spent today"
+
+
+def headroom_line(status: BatchStatus) -> str:
+    """Whether a batch that was priced would fit now, and what its owner has left."""
+    with open_ledger(load_settings()) as ledger:
+        day = scarcest_day(status.owner, ledger=ledger)
+    fits = Money.from_usd(status.estimate_usd or "0") <= day.headroom
+    left = f"{day.headroom} left of {day.limit} today; resets at {day.resets_at.isoformat()}"
+    return ("fits: " if fits else "does not fit: ") + left
+
+
+def _day_document(day: BudgetDay) -> dict[str, object]:
+    return {
         "owner": day.owner,
         "budget_date": day.budget_date.isoformat(),
         "limit_usd": day.limit.usd(),
@@ -104,34 +160,12 @@ def _print_day(day: BudgetDay, *, as_json: bool) -> None:
         "headroom_usd": day.headroom.usd(),
         "resets_at": day.resets_at.isoformat(),
     }
+
+
+def _print_day(day: BudgetDay, *, as_json: bool) -> None:
+    document = _day_document(day)
     if as_json:
         print_json(document)
         return
     for name, value in document.items():
         click.echo(f"{name:<12} {value}")
-
-
-@click.group()
-def ledger() -> None:
-    """Verify the ledger's invariants."""
-
-
-@ledger.command()
-@json_option
-def verify(*, as_json: bool) -> int:
-    """Check every invariant of the books; exit 1 where one is broken."""
-    with wiring.open_ledger(load_settings()) as books:
-        checks = books.verify()
-    if as_json:
-        print_json(
-            [
-                {"name": c.name, "sentence": c.sentence, "violations": list(c.violations)}
-                for c in checks
-            ]
-        )
-    for check in [] if as_json else checks:
-        state = "BROKEN" if check.violations else "ok"
-        click.echo(f"{state:<7} {check.name:<4} {check.sentence}")
-        for violation in check.violations:
-            click.echo(f"          {violation}")
-    return 1 if any(check.violations for check in checks) else 0

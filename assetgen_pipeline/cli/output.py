@@ -1,17 +1,32 @@
 """How commands print: one JSON document, or lines and tables for people."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from assetgen_pipeline.domain.status import BatchState, BatchStatus, exit_code
+from assetgen_pipeline.domain.status import BatchState, BatchStatus, exit_code, is_terminal
 
 json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout."
 )
+
+
+class Seconds(click.FloatRange):
+    """Seconds within a range; `nan`, which compares with nothing, is in none."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read and judge it."""
+        seconds: float = super().convert(value, param, ctx)  # type: ignore[arg-type]
+        if math.isnan(seconds):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return seconds
+
 
 _COLOURS = {
     BatchState.COMPLETED: "green",
@@ -39,21 +54,34 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
         click.echo("  ".join(str(row[name]).ljust(widths[name]) for name in names).rstrip())
 
 
+def printable(text: str) -> str:
+    """Text from the bucket as a terminal may have it: nothing in it can steer the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, as people say it."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def status_line(status: BatchStatus) -> str:
     """One line that says how a batch stands."""
     images = status.images
     state = click.style(status.state.value.ljust(12), fg=_COLOURS.get(status.state, "cyan"))
     parts = [state, status.batch_id]
-    if images.requested:
+    if status.state is BatchState.PRICED:
+        parts.append(counted(images.requested, "image"))
+    elif images.requested:
         parts.append(f"{images.delivered}/{images.requested} images")
     elif status.rows:
-        parts.append(f"{status.rows} rows")
-    if images.failed or images.blocked or images.not_attempted:
-        parts.append(
-            f"({images.failed} failed, {images.blocked} blocked,"
-            f" {images.not_attempted} not attempted)"
-        )
-    if status.state is BatchState.PRICED:
+        parts.append(counted(status.rows, "row"))
+    # While a batch is under way, what is not attempted is only still to come.
+    ended = is_terminal(status.state) and status.state is not BatchState.PRICED
+    left = images.not_attempted if ended else 0
+    if images.failed or images.blocked or left:
+        rest = f", {left} not attempted" if left else ""
+        parts.append(f"({images.failed} failed, {images.blocked} blocked{rest})")
+    if status.state in {BatchState.PRICED, BatchState.AWAITING_APPROVAL}:
         parts.append(f"at most ${status.estimate_usd}")
     elif status.spent_usd:
         parts.append(f"${status.spent_usd}")
@@ -65,12 +93,18 @@ def print_problem(status: BatchStatus) -> None:
     problem = status.problem
     if not problem:
         return
-    click.echo(f"  {problem['title']}: {problem['detail']}")
-    errors = problem.get("errors")
-    for error in errors if isinstance(errors, list) else []:
+    found = problem.get("errors")
+    errors = found if isinstance(found, list) else []
+    # A rejected file's detail is its first problem, which is listed below.
+    detail = f": {problem['detail']}" if not errors else ""
+    click.echo(printable(f"  {problem['title']}{detail}"))
+    for error in errors:
         where = f"line {error['line']}" + (f", {error['column']}" if error["column"] else "")
-        click.echo(f"  {where}: {error['detail']}")
-    click.echo(f"  fix: {problem.get('fix', '')}")
+        click.echo(printable(f"  {where}: {error['detail']}"))
+    if problem.get("rows_that_fit"):
+        click.echo(f"  {problem['rows_that_fit']} of its rows would fit now")
+    fix = str(problem.get("fix", "")).replace("BATCH", status.batch_id)
+    click.echo(printable(f"  fix: {fix}"))
 
 
 def finish(status: BatchStatus, *, as_json: bool) -> int:
@@ -80,4 +114,13 @@ def finish(status: BatchStatus, *, as_json: bool) -> int:
     else:
         click.echo(status_line(status))
         print_problem(status)
+        if status.state is BatchState.PRICED:
+            # Dry runs alone need the ledger here.
+            from assetgen_pipeline.cli.money import headroom_line
+
+            click.echo(f"  {headroom_line(status)}")
+        if status.images.delivered:
+            click.echo(f"  results: assetgen results {status.batch_id} -o DIR")
+        if status.state is BatchState.AWAITING_APPROVAL:
+            click.echo(f"  fix: assetgen approve {status.batch_id}")
     return exit_code(status.state) or 0

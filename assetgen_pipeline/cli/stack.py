@@ -2,7 +2,6 @@
 
 import ctypes
 import http.client
-import os
 import signal
 import socket
 import subprocess
@@ -14,13 +13,20 @@ from pathlib import Path
 
 import click
 
-from assetgen_pipeline import wiring
+from assetgen_pipeline.cli.output import json_option, print_json
+from assetgen_pipeline.cli.process_groups import end_groups
 from assetgen_pipeline.cli.running import Stopped, stop_signals
+from assetgen_pipeline.cli.stack_place import sole_stack
 from assetgen_pipeline.domain.errors import AssetgenError
 from assetgen_pipeline.settings import Settings, environment_for_children, load_settings
+from assetgen_pipeline.wiring.bucket import bucket_kind, emulator_endpoint
+from assetgen_pipeline.wiring.clock import open_clock
+from assetgen_pipeline.wiring.ledger import ledger_url
+from assetgen_pipeline.wiring.readiness import require_ready
 
 _READY_S = 300.0
-_STOP_S = 15.0
+# As long as `run` lets its calls in flight finish; systemd kills after 90 s.
+_STOP_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _MODULE = "assetgen_pipeline.definitions"
 
@@ -28,7 +34,12 @@ _MODULE = "assetgen_pipeline.definitions"
 class StackFailed(AssetgenError):
     """The web server or the daemon did not come up, or ended."""
 
-    fix = "Read the log named; `assetgen doctor` checks what they need."
+    code = "stack-failed"
+    fix = (
+        "Start it again (deploy/assetgen.service does): batches in flight are finished, nothing"
+        " delivered is paid again. If it ends again, the log says why; `assetgen doctor` checks"
+        " what it needs."
+    )
 
 
 class Stack:
@@ -42,11 +53,15 @@ class Stack:
         self.logs = settings.home / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self._settings = settings
+        self._began = open_clock().now()
         programs = Path(sys.executable).parent
         web = ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-m", _MODULE]
         daemon = ["dagster-daemon", "run", "-m", _MODULE]
+        form = "colored" if settings.log_format == "text" else "json"
         self._processes = {
-            command[0]: self._start([str(programs / command[0]), *command[1:]], command[0])
+            command[0]: self._start(
+                [str(programs / command[0]), *command[1:], "--log-format", form], command[0]
+            )
             for command in (web, daemon)
         }
 
@@ -63,7 +78,7 @@ class Stack:
             )
 
     def ready(self) -> None:
-        """Wait until the web server answers and the daemons have a heartbeat.
+        """Wait until the web server answers and each daemon of this stack had a heartbeat.
 
         Raises:
             StackFailed: one of them ended, or took longer than five minutes.
@@ -71,11 +86,12 @@ class Stack:
         from assetgen_pipeline.defs import control
 
         pause = threading.Event()
-        clock = wiring.open_clock()
+        clock = open_clock()
         deadline = clock.monotonic() + _READY_S
         while clock.monotonic() < deadline:
             self.check()
-            if answers(self.port) and all(control.daemons_healthy(self._settings).values()):
+            beating = control.daemons_beating(self._settings, since=self._began)
+            if answers(self.port) and all(beating.values()):
                 return
             pause.wait(0.25)
         message = f"not ready within {_READY_S:.0f} s; logs in {self.logs}"
@@ -89,26 +105,28 @@ class Stack:
         """
         for name, process in self._processes.items():
             if process.poll() is not None:
-                message = f"{name} ended with code {process.returncode}; see {self.logs}/{name}.log"
+                how = _how_it_ended(process.returncode)
+                message = f"{name} ended ({how}); see {self.logs}/{name}.log"
                 raise StackFailed(message)
 
     def stop(self) -> None:
-        """End both with everything they started: TERM, then KILL."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in self._processes.values():
-                _signal_session(process, number)
-            for process in self._processes.values():
-                try:
-                    process.wait(timeout=_STOP_S)
-                except subprocess.TimeoutExpired:
-                    continue
+        """End both with everything they started: TERM, time for paid calls in flight, then KILL.
+
+        Raises:
+            Stopped: a second signal came; all were killed at once.
+        """
+        end_groups(
+            list(self._processes.values()),
+            within_s=_STOP_S,
+            say=lambda: click.echo("calls in flight finish (Ctrl-C again ends them)", err=True),
+        )
 
 
-def _signal_session(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
+def _how_it_ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    name = signal.Signals(-returncode).name
+    return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
 
 
 def _die_with_parent() -> None:
@@ -139,38 +157,70 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def running_stack(settings: Settings, *, port: int | None = None) -> Iterator[Stack]:
-    """Upgrade the ledger, sweep what died, start the stack, and stop it at the end."""
+    """Upgrade the ledger, sweep what died, start the stack, and stop it at the end.
+
+    Raises:
+        StackHeld: another stack runs in this HOME.
+    """
     from assetgen_pipeline.adapters.sql_ledger import upgrade_schema
     from assetgen_pipeline.defs import control
 
-    settings.home.mkdir(parents=True, exist_ok=True)
-    upgrade_schema(wiring.ledger_url(settings))
-    control.sweep_dead_runs(settings)
-    stack = Stack(settings, port=port)
-    try:
-        yield stack
-    finally:
-        stack.stop()
+    with sole_stack(settings.home):
+        upgrade_schema(ledger_url(settings))
+        control.sweep_dead_runs(settings, launches_here=True)
+        stack = Stack(settings, port=port)
+        try:
+            yield stack
+        finally:
+            stack.stop()
 
 
 @click.command()
-@click.option("--port", type=int, help="The web server's port; a free one by default.")
-def up(port: int | None) -> int:
-    """Start bucket, web server and daemon on this machine, until Ctrl-C."""
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The web server's port; a free one by default.",
+)
+@json_option
+def up(port: int | None, *, as_json: bool) -> int:
+    """Start bucket, web server and daemon on this machine, until Ctrl-C.
+
+    Ends with exit code 1 where one of them ends by itself, so that a supervisor starts it again.
+    """
     settings = load_settings()
+    require_ready(settings)
     try:
         with stop_signals(), running_stack(settings, port=port) as stack:
             stack.ready()
-            click.echo(f"bucket   {settings.bucket}  ({wiring.bucket_kind(settings)})")
-            click.echo(f"dagster  {stack.graph_url}")
-            click.echo(f"logs     {stack.logs}")
-            click.echo(
-                "submit   assetgen submit FILE --owner NAME --watch      Ctrl-C stops it all"
-            )
-            wait_until_stopped(stack)
+            _say_where(stack, settings, as_json=as_json)
+            try:
+                wait_until_stopped(stack)
+            except StackFailed as error:
+                # At once: to stop the rest takes up to a minute.
+                click.echo(f"{error}; the rest is stopped", err=True)
+                raise
     except Stopped:
-        click.echo("stopped")
+        click.echo("stopped", err=as_json)
     return 0
+
+
+def _say_where(stack: Stack, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "bucket": settings.bucket,
+            "bucket_kind": bucket_kind(settings),
+            "storage": emulator_endpoint(settings),
+            "dagster": stack.url,
+            "graph": stack.graph_url,
+            "logs": str(stack.logs),
+        }
+        print_json(document)
+        sys.stdout.flush()
+        return
+    click.echo(f"bucket   {settings.bucket}  ({bucket_kind(settings)})")
+    click.echo(f"dagster  {stack.graph_url}")
+    click.echo(f"logs     {stack.logs}")
+    click.echo("submit   assetgen submit FILE --owner NAME --watch      Ctrl-C stops it all")
 
 
 def wait_until_stopped(stack: Stack) -> None:

@@ -3,30 +3,36 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
-from assetgen_pipeline import wiring
 from assetgen_pipeline.adapters.parquet_costs import ParquetCostFacts
-from assetgen_pipeline.cli.app import cli, error_document, exit_code_of
-from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.cli import files
+from assetgen_pipeline.cli.app import cli, exit_code_of
+from assetgen_pipeline.domain.bucket_layout import BatchFolder, batch_id_for, parse_drop
 from assetgen_pipeline.domain.errors import (
     AssetgenError,
     BatchRejected,
     BudgetRefused,
     FileProblem,
     LedgerUnavailable,
+    ObjectExists,
     StorageUnavailable,
 )
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import write_status
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.clock import open_clock
 from assetgen_pipeline_tests.builders import NOW
+from assetgen_pipeline_tests.cost_helpers import a_fact
 
 SAMPLES = resources.files("assetgen_pipeline") / "data" / "samples"
 STORYBOARD = SAMPLES / "storyboard.csv"
@@ -46,16 +52,28 @@ EXIT_CODES = {
 @pytest.fixture
 def store(assetgen):
     """The bucket that the commands of this module see."""
-    with wiring.open_object_store(load_settings()) as opened:
+    with open_object_store(load_settings()) as opened:
         yield opened
 
 
 @pytest.fixture
 def a_status(store):
     def write(batch_id, state, **changes):
-        return write_status(batch_id, state, store=store, clock=wiring.open_clock(), **changes)
+        return write_status(batch_id, state, store=store, clock=open_clock(), **changes)
 
     return write
+
+
+def drop_id(found, store):
+    """The batch that an object of the inbox becomes."""
+    drop = parse_drop(found.name)
+    return batch_id_for(
+        owner=drop.owner,
+        stem=drop.stem,
+        bucket=store.bucket,
+        name=found.name,
+        generation=found.generation,
+    )
 
 
 def test_help_lists_every_verb_and_loads_neither_dagster_nor_google():
@@ -73,10 +91,12 @@ def test_help_lists_every_verb_and_loads_neither_dagster_nor_google():
     )
 
     assert done.stdout.splitlines()[-1] == "loaded [] 0"
-    verbs = set(re.findall(r"^  ([a-z]+) {2,}\S", done.stdout, re.MULTILINE))
+    verbs = set(re.findall(r"^  ([a-z][a-z-]+) {2,}\S", done.stdout, re.MULTILINE))
     assert verbs == {
-        "demo", "up", "template", "validate", "submit", "run", "retry", "watch", "status",
-        "results", "costs", "budget", "ledger", "doctor",
+        "demo", "up", "template", "validate", "submit", "run", "retry", "cancel", "approve",
+        "pause", "resume", "watch", "status", "results", "refresh-urls", "purge", "costs",
+        "budget", "rollout", "ledger", "loadtest", "metrics",
+        "support-bundle", "doctor",
     }  # fmt: skip
 
 
@@ -160,11 +180,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(assetgen, tmp_path):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-def test_an_error_has_an_exit_code_and_a_document_with_code_sentence_and_fix(error, code):
+def test_an_error_has_an_exit_code(error, code):
     assert exit_code_of(error) == code
-    document = error_document(error)["error"]
-    assert document == {"code": error.code, "detail": str(error), "fix": error.fix}
-    assert all(document.values())
 
 
 def test_an_error_is_one_json_document_on_stdout_and_two_lines_on_stderr(assetgen):
@@ -173,7 +190,7 @@ def test_an_error_is_one_json_document_on_stdout_and_two_lines_on_stderr(assetge
     assert answer.code == 1
     assert answer.document["error"]["detail"] == f"no batch {BATCH}"
     assert answer.err.splitlines() == [
-        f"error  internal: no batch {BATCH}",
+        f"error  batch-not-found: no batch {BATCH}",
         "fix    `assetgen status` lists the batches.",
     ]
 
@@ -187,7 +204,7 @@ def test_text_that_is_no_batch_id_is_refused_with_its_form(
 
     answer = assetgen(*verb, batch, "--json")
 
-    assert answer.code == 1
+    assert answer.code == 2
     assert "is not a batch id (owner.name.8-hex-digits)" in answer.document["error"]["detail"]
     assert list(tmp_path.iterdir()) == []
 
@@ -230,16 +247,64 @@ def test_submit_drops_the_file_in_its_owners_inbox_under_the_id_that_it_names(as
     assert store.read("inbox/dora/storyboard.csv") == STORYBOARD.read_bytes()
 
 
+def test_a_file_submitted_twice_is_two_batches_also_while_the_first_waits(assetgen, store):
+    ids = [
+        assetgen("submit", STORYBOARD, "--owner", "theo", "--json").document["batch_id"]
+        for _ in range(2)
+    ]
+
+    waiting = {drop_id(found, store) for found in store.list("inbox/theo/")}
+    assert len(waiting) == 2
+    assert waiting == set(ids)
+
+
+def test_a_drop_whose_answer_was_lost_is_not_dropped_again(store, monkeypatch):
+    create = type(store).create
+
+    def forgetful(self, *names, **options):
+        create(self, *names, **options)
+        raise ObjectExists("what the retry of our own upload meets")
+
+    monkeypatch.setattr(type(store), "create", forgetful)
+
+    batch_id = files.drop_file(Path(str(STORYBOARD)), owner="uma", dry_run=False, store=store)
+
+    assert [drop_id(found, store) for found in store.list("inbox/uma/")] == [batch_id]
+
+
 def test_submit_of_a_dry_run_goes_to_the_dry_run_folder(assetgen, store):
     assert assetgen("submit", STORYBOARD, "--owner", "dora", "--dry-run").code == 0
 
     assert store.stat("inbox/dora/dry-run/storyboard.csv") is not None
 
 
+def test_submit_of_an_invalid_file_warns_of_every_problem_and_drops_it_all_the_same(
+    assetgen, store
+):
+    problems = assetgen("validate", INVALID, "--json").document["problems"]
+
+    answer = assetgen("submit", INVALID, "--owner", "dora", "--json")
+
+    assert answer.code == 0
+    assert answer.document["batch_id"].startswith("dora.invalid.")
+    assert store.read("inbox/dora/invalid.csv") == INVALID.read_bytes()
+    first, *lines = answer.err.splitlines()
+    assert first.startswith(f"warning invalid.csv: {len(problems)} problems; it will be rejected")
+    assert len(lines) == len(problems)
+    assert all(
+        f"line {problem['line']} " in line and problem["detail"] in line
+        for problem, line in zip(problems, lines, strict=True)
+    )
+
+
+def test_submit_of_a_valid_file_warns_of_nothing(assetgen, store):
+    assert assetgen("submit", STORYBOARD, "--owner", "dora").err == ""
+
+
 def test_submit_refuses_an_owner_that_is_no_folder(assetgen, store):
     answer = assetgen("submit", STORYBOARD, "--owner", "../ada", "--json")
 
-    assert answer.code == 1
+    assert answer.code == 2
     assert answer.document["error"]["code"] == "owner-invalid"
 
 
@@ -251,6 +316,22 @@ def test_submit_refuses_a_file_that_the_sensor_would_leave_alone(assetgen, store
 
     assert answer.code == 2
     assert list(store.list("inbox/nora/")) == []
+
+
+@pytest.mark.parametrize("verb", ["validate", "submit"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_file_name_in_another_encoding_is_shown_and_never_dropped(
+    assetgen, store, tmp_path, verb, form
+):
+    file = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    file.write_bytes(STORYBOARD.read_bytes())
+
+    answer = assetgen(verb, file, "--owner", "lena", *form)
+
+    assert answer.code == (0 if verb == "validate" else 2)
+    # What the terminal gets is text: no lone surrogate.
+    assert b"caf" in (answer.out + answer.err).encode()
+    assert list(store.list("inbox/lena/")) == []
 
 
 def test_status_of_one_batch_is_its_status_document(assetgen, a_status, store):
@@ -319,43 +400,16 @@ def test_results_copies_the_files_that_a_batch_has(assetgen, a_status, store, tm
     assert (output / "results.csv").read_bytes() == b"scene_id\nS1\n"
 
 
-def a_fact(**changes):
-    today = wiring.open_clock().now().date().isoformat()
-    return {
-        "dt": today,
-        "batch_id": BATCH,
-        "owner": "ada",
-        "scene_id": "S1",
-        "row_number": 1,
-        "variant": 1,
-        "provider": "local",
-        "model": "storyboard-1",
-        "status": "delivered",
-        "attempts": 1,
-        "cost_micros": 2_000,
-        "cost_usd": "0.002000",
-        "cost_basis": "flat",
-        "price_version": "p",
-        "lane": "stable",
-        "spend_date": today,
-        "budget_date": today,
-        "latency_ms": 5,
-        "created_at": NOW.isoformat(),
-        "run_id": "r",
-        "image_uri": "gs://b/i.png",
-        **changes,
-    }
-
-
 @pytest.fixture
 def facts(store):
-    today = wiring.open_clock().now().date()
+    today = open_clock().now().date()
     rows = [
-        a_fact(),
-        a_fact(owner="ben", scene_id="S2", attempts=3, cost_micros=50_000, cost_usd="0.050000"),
-        a_fact(owner="ben", scene_id="S3", status="failed", cost_micros=0, cost_usd="0"),
+        a_fact(day=today),
+        a_fact(day=today, owner="ben", scene_id="S2", attempts=3, cost_micros=50_000),
+        a_fact(day=today, owner="ben", scene_id="S3", status="failed", cost_micros=0),
+        a_fact(day=today, owner="ben", scene_id="S4", status="retried", attempts=0, cost_micros=0),
     ]
-    return ParquetCostFacts(store).publish(BATCH, today, rows)
+    ParquetCostFacts(store).publish(BATCH, today, rows)
 
 
 def test_costs_are_summed_by_owner_dearest_first(assetgen, facts):
@@ -392,10 +446,10 @@ def test_costs_as_a_table_name_their_columns(assetgen, facts):
     first, *rows = assetgen("costs", "--by", "status").out.splitlines()
 
     assert first.split() == ["status", "images", "delivered", "attempts", "cost_usd"]
-    assert len(rows) == 2
+    assert len(rows) == 3
 
 
-@pytest.mark.parametrize("since", ["yesterday", "1w", "-3d"])
+@pytest.mark.parametrize("since", ["yesterday", "1w", "-3d", "2026-13-01", "9999999999d"])
 def test_costs_since_something_that_is_no_span_is_a_usage_error(assetgen, since):
     assert assetgen("costs", f"--since={since}").code == 2
 
@@ -420,7 +474,7 @@ def test_a_budget_that_is_no_amount_is_a_usage_error_and_changes_nothing(assetge
 
 
 def test_a_budget_of_nobody_is_an_error(assetgen):
-    assert assetgen("budget", "show", "Not An Owner").code == 1
+    assert assetgen("budget", "show", "Not An Owner").code == 2
 
 
 def test_ledger_verify_lists_every_invariant_and_finds_none_broken(assetgen):
@@ -460,41 +514,3 @@ def test_ledger_verify_ends_with_1_where_an_invariant_is_broken(assetgen, home):
     assert answer.code == 1
     assert any(check["violations"] for check in answer.document)
     assert assetgen("ledger", "verify").code == 0
-
-
-def test_doctor_checks_every_dependency_for_real(assetgen):
-    answer = assetgen("doctor", "--json")
-
-    found = {finding["subject"]: finding for finding in answer.document}
-    assert answer.code == 0
-    assert set(found) == {"versions", "bucket", "signing", "ledger", "prices", "pools", "daemons"}
-    assert {name for name, finding in found.items() if finding["state"] != "ok"} == {"daemons"}
-    assert found["daemons"]["fix"] == "assetgen up"
-    assert "LOCAL FAKE BUCKET" in found["bucket"]["value"]
-    assert "list · write · precondition · delete" in found["bucket"]["value"]
-
-
-def test_doctor_ends_with_1_and_a_fix_where_the_ledger_cannot_be_used(
-    assetgen, monkeypatch, tmp_path
-):
-    broken = tmp_path / "broken.db"
-    broken.write_bytes(b"this is no database" * 100)
-    monkeypatch.setenv("ASSETGEN_LEDGER_URL", f"sqlite:///{broken}")
-
-    answer = assetgen("doctor")
-
-    assert answer.code == 1
-    assert re.search(r"^FAIL +ledger +ledger-unavailable: ", answer.out, re.MULTILINE)
-    assert "      fix: " in answer.out
-    assert str(broken) not in answer.out
-
-
-def test_doctor_ends_with_1_where_a_model_has_no_price(assetgen, monkeypatch):
-    monkeypatch.setenv("ASSETGEN_MODEL", "no-such-model")
-
-    answer = assetgen("doctor", "--json")
-
-    assert answer.code == 1
-    found = {finding["subject"]: finding for finding in answer.document}
-    assert found["prices"]["state"] == "FAIL"
-    assert found["prices"]["value"].startswith("price-unknown: ")

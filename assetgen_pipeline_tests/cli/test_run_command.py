@@ -3,120 +3,30 @@
 import csv
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import contextmanager
+import socket
 from importlib import resources
-from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from assetgen_pipeline.adapters.gcs_object_store import GcsObjectStore, emulator_client
-from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
-from assetgen_pipeline.adapters.sql_ledger import open_sql_ledger
-from assetgen_pipeline.adapters.system_clock import SystemClock
+from assetgen_pipeline.defs import control
 from assetgen_pipeline.domain.bucket_layout import OUTBOX, BatchFolder
 from assetgen_pipeline.domain.budget import AttemptState
-from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.status import BatchStatus
-from assetgen_pipeline.settings import environment_for_children, load_settings
+from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline_tests.builders import a_csv
+from assetgen_pipeline_tests.command_home import Home
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SAMPLES = resources.files("assetgen_pipeline") / "data" / "samples"
-DEADLINE_S = 600
-
-
-class Home:
-    """One HOME, and the command started in it."""
-
-    def __init__(self, path):
-        self.path = path
-        self.started = []
-
-    def start(self, *words, **settings):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "assetgen_pipeline", *map(str, words)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environment_for_children(load_settings(home=self.path)), **settings},
-            start_new_session=True,
-        )
-        self.started.append(process)
-        return process
-
-    def run(self, *words, **settings):
-        """The command's exit code and the JSON document on its stdout."""
-        process = self.start(*words, "--json", **settings)
-        out, err = process.communicate(timeout=DEADLINE_S)
-        return process.returncode, json.loads(out), err.decode()
-
-    @contextmanager
-    def bucket(self):
-        """The bucket, let go of at the end so that it stops with its last user."""
-        with hold_local_bucket(self.path) as endpoint:
-            client = emulator_client(endpoint)
-            try:
-                store = GcsObjectStore(client, bucket="assetgen-local")
-                store.ensure_bucket()
-                yield store
-            finally:
-                client.close()
-
-    def attempts(self, batch_id):
-        ledger = open_sql_ledger(
-            f"sqlite:///{self.path / 'ledger.db'}",
-            clock=SystemClock(),
-            time_zone=ZoneInfo("UTC"),
-            default_limit=Money(0),
-            project_limit=None,
-        )
-        try:
-            broken = [check.name for check in ledger.verify() if check.violations]
-            return ledger.attempts(batch_id), ledger.open_holds(), broken
-        finally:
-            ledger.close()
-
-    def processes(self):
-        """The command lines of all processes that belong to this HOME."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-                if str(self.path).encode() in text:
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return found
 
 
 @pytest.fixture
 def home(tmp_path):
     made = Home(tmp_path / "home")
     yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def until(look, *, deadline_s=DEADLINE_S):
-    """What `look` gives as soon as it gives something."""
-    pause, deadline = threading.Event(), time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        pause.wait(0.1)
-    raise AssertionError("it did not come in time")
+    made.stop()
 
 
 def rows_of(store, batch_id):
@@ -170,11 +80,67 @@ def test_a_refused_batch_ends_with_3_and_goes_through_once_its_budget_is_raised(
     assert done["spent_usd"] == "0.004000"
 
 
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"ASSETGEN_MODEL": "foo"}, "price-unknown"),
+        ({"ASSETGEN_LEDGER_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"}, "ledger-unavailable"),
+    ],
+    ids=["model", "ledger"],
+)  # fmt: skip
+def test_a_batch_that_ends_before_it_is_read_has_every_row_in_its_results(
+    home, tmp_path, settings, code
+):
+    file = tmp_path / "two.csv"
+    file.write_bytes(a_csv(["S1", "a kitchen"], ["S2", "a harbour"]))
+
+    ended, document, _err = home.run("run", file, "--owner", "ada", **settings)
+
+    assert (ended, document["state"], document["problem"]["code"]) == (1, "failed", code)
+    assert document["finished_at"]
+    with home.bucket() as store:
+        rows = rows_of(store, document["batch_id"])
+        failed = store.read(BatchFolder(document["batch_id"]).failed)
+    assert [(row["scene_id"], row["status"], row["error_code"]) for row in rows] == [
+        ("S1", "not_attempted", code),
+        ("S2", "not_attempted", code),
+    ]
+    assert len(failed.splitlines()) == 3
+
+
+def test_the_end_is_said_once_and_last_which_rows_went_on_without_references(home, tmp_path):
+    file = tmp_path / "one.csv"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/a.png"
+        file.write_bytes(
+            a_csv(["S1", "a kitchen", url], header=["scene_id", "prompt", "reference_urls"])
+        )
+        settings = {
+            "ASSETGEN_REFERENCE_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "ASSETGEN_REFERENCE_RETRIES": "0",
+        }
+        process = home.start("run", file, "--owner", "ada", **settings)
+        out, err = process.communicate(timeout=DEADLINE_S)
+
+    assert process.returncode == 0, err.decode()
+    *_, last = out.decode().splitlines()
+    assert last == "  1 row without some references: see results.csv"
+    assert (out + err).decode().count("completed ") == 1
+    batch_id = out.split()[1].decode()
+    with home.bucket() as store:
+        [row] = rows_of(store, batch_id)
+    assert row["references_unfetched"].startswith("reference 1, http://127.0.0.1/…#")
+    assert row["references_unfetched"].endswith(
+        ": reference-unavailable: the host refuses the connection"
+    )
+
+
 def test_ctrl_c_in_the_middle_leaves_results_and_no_process_and_retry_pays_only_the_rest(
     home, tmp_path
 ):
-    file = tmp_path / "four.csv"
-    scenes = [f"S{n}" for n in range(1, 5)]
+    file = tmp_path / "twelve.csv"
+    scenes = [f"S{n:02}" for n in range(1, 13)]
     file.write_bytes(a_csv(*[[scene, f"scene {scene}"] for scene in scenes]))
     slow = {"ASSETGEN_LOCAL_LATENCY_S": "2", "ASSETGEN_GENERATION_CONCURRENCY": "1"}
     with home.bucket() as store:
@@ -200,9 +166,13 @@ def test_ctrl_c_in_the_middle_leaves_results_and_no_process_and_retry_pays_only_
         assert [row["scene_id"] for row in rows_of(store, batch_id)] == scenes
         statuses = [row["status"] for row in rows_of(store, batch_id)]
         assert "delivered" in statuses
-        assert statuses.count("delivered") < 4
+        assert statuses.count("delivered") < 12
     first, holds, broken = home.attempts(batch_id)
     assert (holds, broken) == ([], [])
+    # Calls in flight were let finish: nothing is left whose bill nobody knows.
+    assert {attempt.state for attempt in first} == {AttemptState.CAPTURED}
+    with control.open_instance(load_settings(home=home.path)) as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["CANCELED"]
     until(lambda: not home.processes(), deadline_s=30)
 
     code, done, _err = home.run("retry", batch_id)

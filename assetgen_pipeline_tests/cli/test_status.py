@@ -1,0 +1,150 @@
+"""`assetgen status`: what a person reads, also of what is damaged, hostile or not taken yet."""
+
+import json
+
+import pytest
+
+from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.status import BatchState
+from assetgen_pipeline.settings import load_settings
+from assetgen_pipeline.stages.batch_status import write_status
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.clock import open_clock
+from assetgen_pipeline_tests.builders import a_csv
+
+WELL = "ada.well.00000001"
+DAMAGED = "ada.damaged.00000002"
+
+
+@pytest.fixture
+def store(home, monkeypatch):
+    monkeypatch.setenv("ASSETGEN_HOME", str(home))
+    with open_object_store(load_settings()) as opened:
+        yield opened
+
+
+def a_status(store, batch_id, state=BatchState.COMPLETED, **changes):
+    write_status(batch_id, state, store=store, clock=open_clock(), **changes)
+
+
+@pytest.mark.parametrize("damage", [b"{garbage", b"", b"null"])
+def test_a_damaged_status_is_named_and_hides_no_other_batch(assetgen, store, damage):
+    a_status(store, WELL)
+    store.write(BatchFolder(DAMAGED).status, damage, content_type="application/json")
+
+    everything = assetgen("status", "--json")
+    alone = assetgen("status", DAMAGED, "--json")
+
+    assert WELL in [one["batch_id"] for one in everything.document]
+    assert f"{BatchFolder(DAMAGED).status} is damaged" in everything.err
+    assert alone.code == 1
+    assert "damaged" in alone.document["error"]["detail"]
+
+
+def test_the_status_of_another_batch_is_not_believed(assetgen, store):
+    a_status(store, WELL)
+    stolen = store.read(BatchFolder(WELL).status)
+    store.write(BatchFolder(DAMAGED).status, stolen, content_type="application/json")
+
+    answer = assetgen("status", DAMAGED, "--json")
+
+    assert answer.code == 1
+    assert "another batch" in answer.document["error"]["detail"]
+
+
+def test_nothing_in_a_status_steers_the_terminal(assetgen, store):
+    problem = {"title": "\x1b]0;PWNED\x07", "detail": "\x1b[31mred", "fix": "a\rb", "code": "x"}
+    a_status(store, "ada.hostile.00000003", BatchState.FAILED, problem=problem)
+
+    answer = assetgen("status", "ada.hostile.00000003")
+
+    assert not set("\x1b\x07\r") & set(answer.out)
+    assert "PWNED" in answer.out
+
+
+def test_the_images_that_are_missing_are_named_with_their_reasons(assetgen, store):
+    batch_id = "ada.flaky.00000004"
+    counts = {"requested": 30, "delivered": 5, "failed": 25}
+    a_status(store, batch_id, BatchState.COMPLETED_WITH_FAILURES, images=counts)
+    image = {"variant": 2, "status": "failed", "error_code": "provider-unavailable", "error": "no"}
+    rows = [{**WHOLE, "scene_id": f"S{n}", "images": [image]} for n in range(25)]
+    write_manifest(store, batch_id, *rows)
+
+    answer = assetgen("status", batch_id)
+
+    assert "  S0 v2  provider-unavailable: no" in answer.out
+    assert "S19 v2" in answer.out
+    assert "S20 v2" not in answer.out
+    assert "… and 5 more in results.csv" in answer.out
+    assert f"fix: assetgen retry {batch_id}" in answer.out
+
+
+def write_manifest(store, batch_id, *rows):
+    data = json.dumps({"rows": [{"scene_id": "S", "images": [], **row} for row in rows]}).encode()
+    store.write(BatchFolder(batch_id).manifest, data, content_type="application/json")
+
+
+GONE_ON = {"status": "delivered", "references_unfetched": ["reference 1, https://h/…#1: x"]}
+WHOLE = {"status": "delivered", "references_unfetched": []}
+NOT_TRIED = {**GONE_ON, "status": "not_attempted"}
+
+
+@pytest.mark.parametrize("verb", ["status", "watch"])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([GONE_ON, WHOLE, NOT_TRIED], "1 row without some references: see results.csv"),
+        ([GONE_ON, GONE_ON], "2 rows without some references: see results.csv"),
+        ([WHOLE, NOT_TRIED], None),
+    ],
+)
+def test_rows_that_went_on_without_a_reference_are_counted_in_the_last_line(
+    assetgen, store, verb, rows, said
+):
+    a_status(store, WELL, finished_at="2026-01-01T00:00:00+00:00")
+    write_manifest(store, WELL, *rows)
+
+    *_, last = assetgen(verb, WELL).out.splitlines()
+
+    assert last == f"  {said}" if said else "without" not in last
+    assert "without" not in assetgen(verb, WELL, "--json").out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"{garbage", b"[]", b"{}", b'{"rows": 5}', b'{"rows": [{}]}', b'{"rows": [{"images": 1}]}'],
+)
+def test_a_damaged_manifest_is_named_and_the_status_told(assetgen, store, damage):
+    a_status(store, WELL)
+    store.write(BatchFolder(WELL).manifest, damage, content_type="application/json")
+
+    answer = assetgen("status", WELL)
+
+    assert (answer.code, answer.out.split()[0]) == (0, "completed")
+    assert answer.err == f"left out  {BatchFolder(WELL).manifest} is damaged\n"
+
+
+def test_a_file_that_waits_in_the_inbox_of_a_paused_owner_is_said_to_wait(
+    assetgen, store, tmp_path
+):
+    file = tmp_path / "spring.csv"
+    file.write_bytes(a_csv(["S1", "a kitchen"]))
+    assetgen("pause", "--owner", "eve")
+
+    dropped = assetgen("submit", file, "--owner", "eve").out
+    batch_id = dropped.split()[1]
+    answer = assetgen("status", batch_id, "--json")
+
+    assert "owner eve is paused" in dropped
+    assert answer.code == 1
+    assert "still in the inbox; owner eve is paused" in answer.document["error"]["detail"]
+
+
+def test_a_batch_that_is_complete_is_not_run_again(assetgen, store):
+    a_status(store, WELL)
+    store.write(BatchFolder(WELL).request, a_csv(["S1", "x"]), content_type="text/csv")
+
+    answer = assetgen("retry", WELL, "--json")
+
+    assert (answer.code, answer.document["state"]) == (0, "completed")
+    assert "nothing is left to do" in answer.err
