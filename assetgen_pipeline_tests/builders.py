@@ -6,6 +6,7 @@ from assetgen_pipeline.domain.batch_file import CsvLimits, parse_batch_file
 from assetgen_pipeline.domain.budget import AttemptRecord, AttemptState, StoredImage
 from assetgen_pipeline.domain.csv_cells import write_csv
 from assetgen_pipeline.domain.errors import BatchRejected
+from assetgen_pipeline.domain.generation import ProviderError, ProviderImage
 from assetgen_pipeline.domain.image_request import (
     AspectRatio,
     BatchRequests,
@@ -171,3 +172,13 @@ def problems_of(data, *, limits=None):
 def found(data, *, limits=None):
     """Where a file is wrong and by which rule, in short."""
     return [(p.line, p.column, p.code) for p in problems_of(data, limits=limits)]
+
+
+def an_answer(data=b"png", *, cost=1_500, **changes):
+    """What a provider answers where all is well."""
+    return ProviderImage(data=data, cost=Money(cost), cost_basis="usage", **changes)
+
+
+def an_error(kind, **changes):
+    """How one attempt fails."""
+    return ProviderError("it did not work", kind=kind, **changes)

@@ -1,8 +1,24 @@
-"""Fixtures that every test has: one event loop kind, and an environment of its own."""
+"""Fixtures that every test has: one event loop kind, an environment and a log of its own."""
 
+import logging
 import os
+import signal
+import sys
+import threading
 
 import pytest
+import structlog
+from hypothesis import settings
+
+from assetgen_pipeline_tests.whole_stack import Up
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is slow, not wrong.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +33,49 @@ def clean_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(ours) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    kept = set(os.environ)
+    yield
+    # A command that ran in this process may have adopted a DAGSTER_HOME.
+    for name in set(os.environ) - kept:
+        if name.startswith(ours):
+            del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def clean_logs():
+    """A command that ran in this process set its log up: not for the next test."""
+    root = logging.getLogger()
+    # Asked for by name, because it is made only then.
+    logging.getLogger("assetgen_pipeline")
+    known = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    kept = [(one, one.level, one.propagate, one.disabled) for one in [root, *known]]
+    handlers, factory = list(root.handlers), logging.getLogRecordFactory()
+    hooks = sys.excepthook, threading.excepthook
+    yield
+    for logger, level, propagate, disabled in kept:
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+    logging.setLogRecordFactory(factory)
+    structlog.reset_defaults()
+    sys.excepthook, threading.excepthook = hooks
+
+
+@pytest.fixture
+def kept_environment():
+    """Put the whole environment back, for what changes it on purpose; yields it."""
+    kept = dict(os.environ)
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def stack(request, tmp_path, monkeypatch):
+    """`assetgen up` in a HOME of its own, with the module's `STACK_SETTINGS`; not yet started."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("ASSETGEN_HOME", str(home))
+    up = Up(home, **getattr(request.module, "STACK_SETTINGS", {}))
+    yield up
+    up.stop()

@@ -1,33 +1,48 @@
 """What the docs say of settings, commands and metadata is what the code has."""
 
+import json
 import re
+import runpy
 from pathlib import Path
 
+import pytest
+
 from assetgen_pipeline.cli.app import _HIDDEN, _VERBS
-from assetgen_pipeline.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+TABLES = runpy.run_path(str(DOCS / "tables.py"))
 
 
-def documented_settings():
-    text = (DOCS / "settings.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
-    return {name: meaning for name, _default, meaning in rows}
+@pytest.mark.parametrize("page", TABLES["TABLES"])
+def test_the_tables_of_a_page_are_what_the_code_says(page):
+    stands = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+    assert stands == TABLES["written"](page), "`make docs` writes it"
 
 
-def test_the_settings_table_is_the_settings_model():
-    expected = {
-        str(field.validation_alias or PREFIX + name.upper()): field.description
-        for name, field in Settings.model_fields.items()
-    }
+def test_a_key_without_a_meaning_is_not_written(monkeypatch):
+    monkeypatch.delitem(TABLES["MEANINGS"], "shards")
 
-    assert documented_settings() == expected
+    with pytest.raises(ValueError, match=r"\['shards'\]"):
+        TABLES["metadata"]()
 
 
 def test_every_verb_stands_in_the_readme():
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert [verb for verb in _VERBS if verb not in _HIDDEN and f"`{verb}" not in README] == []
 
-    assert [verb for verb in _VERBS if verb not in _HIDDEN and f"`{verb}" not in readme] == []
+
+def test_the_readmes_settings_and_figures_are_those_of_their_pages():
+    settings = re.findall(r"^\| `ASSETGEN_\w+` .*$", README, flags=re.MULTILINE)
+    measured = README.split("## Measured")[1]
+    _head, _line, *figures = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", measured, re.MULTILINE)
+    all_settings, all_figures = (
+        (DOCS / page).read_text(encoding="utf-8") for page in ("settings.md", "figures.md")
+    )
+
+    assert (len(settings), len(figures)) == (12, 8)
+    assert [row for row in settings if f"{row}\n" not in all_settings] == []
+    assert [figure for figure in figures if figure not in all_figures] == []
 
 
 def test_every_link_between_the_docs_leads_somewhere():
@@ -40,3 +55,18 @@ def test_every_link_between_the_docs_leads_somewhere():
     ]
 
     assert dead == []
+
+
+def test_no_lifecycle_rule_deletes_what_another_batch_may_use():
+    rules = json.loads((DOCS.parent / "deploy" / "bucket-lifecycle.json").read_text())["rule"]
+    results = {"images/", "thumbnails/", "references/", "artifacts/", "outbox/"}
+    books = {"costs/", "cost_daily/"}
+    deleted = {
+        prefix
+        for rule in rules
+        if rule["action"]["type"] == "Delete" and rule["condition"].get("isLive", True)
+        for prefix in rule["condition"]["matchesPrefix"]
+    }
+
+    assert deleted == {"artifacts/"}
+    assert {p for r in rules for p in r["condition"].get("matchesPrefix", [])} <= results | books

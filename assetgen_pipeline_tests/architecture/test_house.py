@@ -1,6 +1,9 @@
 """The rules of the house that no linter knows."""
 
 import ast
+import importlib.metadata
+import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -58,3 +61,44 @@ def test_dagster_and_its_libraries_are_pinned_as_one_release():
 
     assert pins["dagster"] == pins["dagster-webserver"]
     assert pins["dagster-gcp"].split(".")[-1] == pins["dagster"].split(".")[-1]
+    assert pins["dagster-shared"] == pins["dagster"]
+
+
+def test_every_library_that_is_imported_is_one_that_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["local"], *extras["postgres"], *extras["duckdb"]]
+    names = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower().replace("_", "-") for line in asked}
+
+    assert {module for module in imported() if not distributions_of(module) & names} == set()
+
+
+def imported():
+    """What the package imports from elsewhere: top-level modules, and those below `google`."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module]
+            else:
+                continue
+            for module in modules:
+                top, *rest = module.split(".")
+                if top not in sys.stdlib_module_names and top != PACKAGE.name:
+                    yield ".".join([top, *rest[:1]]) if top == "google" else top
+
+
+def distributions_of(module):
+    """The installed distributions that have files of a module."""
+    folder = f"{module.replace('.', '/')}/"
+    if "." not in module:
+        return {
+            name.lower().replace("_", "-")
+            for name in importlib.metadata.packages_distributions().get(module, [])
+        }
+    return {
+        found.metadata["Name"].lower()
+        for found in importlib.metadata.distributions()
+        if any(str(file).startswith(folder) for file in found.files or [])
+    }

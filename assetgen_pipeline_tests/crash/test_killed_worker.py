@@ -5,12 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 
 import pytest
 
-from assetgen_pipeline import wiring
 from assetgen_pipeline.defs import control
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.budget import AttemptState
@@ -18,21 +16,13 @@ from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.settings import environment_for_children, load_settings
 from assetgen_pipeline.stages.batch_status import read_status, write_status
 from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
+from assetgen_pipeline.wiring.services import open_all
+from assetgen_pipeline_tests.processes import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROWS = 24
 BATCH = "ada.killed.00c0ffee"
-
-
-def wait_for(what, *, seconds=300):
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.1)):
-        if what():
-            return
-        pause.wait(0.1)
-    message = "waited in vain"
-    raise AssertionError(message)
 
 
 @contextlib.contextmanager
@@ -60,7 +50,7 @@ def test_each_image_is_generated_once_although_the_worker_was_killed_amid_them(
     monkeypatch.setenv("ASSETGEN_LOCAL_LATENCY_S", "0.3")
     monkeypatch.setenv("ASSETGEN_GENERATION_CONCURRENCY", "2")
     settings = load_settings()
-    with wiring.open_all(settings) as services:
+    with open_all(settings) as services:
         store, ledger = services.store, services.ledger
         store.create(
             BatchFolder(BATCH).request,
@@ -74,7 +64,7 @@ def test_each_image_is_generated_once_although_the_worker_was_killed_amid_them(
             return [a for a in ledger.attempts(BATCH) if a.image is not None]
 
         with executing(settings) as child:
-            wait_for(lambda: len(captured()) >= 5)
+            until(lambda: len(captured()) >= 5)
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         before = {a.item_key: a.attempt_id for a in captured()}

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from assetgen_pipeline import wiring
 from assetgen_pipeline.cli.files import drop_file
 from assetgen_pipeline.cli.stack import running_stack
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.status import BatchState, is_terminal
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
+from assetgen_pipeline.wiring.bucket import open_object_store
+from assetgen_pipeline.wiring.ledger import open_ledger
+from assetgen_pipeline_tests.processes import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -32,9 +34,10 @@ def graphql(url, query):
         return json.load(response)["data"]
 
 
-def wait_for_end(batch_ids, *, store, stack, seconds=1500):
-    pause, ended = threading.Event(), {}
-    for _ in range(seconds * 2):
+def wait_for_end(batch_ids, *, store, stack):
+    ended = {}
+
+    def all_ended():
         stack.check()
         for batch_id in set(batch_ids) - set(ended):
             if store.stat(BatchFolder(batch_id).status) is None:
@@ -42,27 +45,25 @@ def wait_for_end(batch_ids, *, store, stack, seconds=1500):
             status = read_status(batch_id, store=store)
             if is_terminal(status.state):
                 ended[batch_id] = status
-        if len(ended) == len(batch_ids):
-            return ended
-        pause.wait(0.5)
-    message = f"only {sorted(ended)} ended"
-    raise AssertionError(message)
+        return len(ended) == len(batch_ids)
+
+    until(all_ended, every_s=0.5)
+    return ended
 
 
-def ended_runs(stack, *, seconds=120):
+def ended_runs(stack):
     """All runs, once none is under way: a batch ends a moment before its run does."""
     query = (
         '{runsOrError(filter: {pipelineName: "generate_batch"})'
         " {... on Runs {results {status tags {key value}}}}}"
     )
-    pause = threading.Event()
-    for _ in range(seconds * 2):
+
+    def all_ended():
         runs = graphql(stack.url, query)["runsOrError"]["results"]
-        if not {run["status"] for run in runs} & {"QUEUED", "STARTING", "STARTED"}:
-            return runs
-        pause.wait(0.5)
-    message = "runs did not end"
-    raise AssertionError(message)
+        under_way = {run["status"] for run in runs} & {"QUEUED", "STARTING", "STARTED"}
+        return None if under_way else runs
+
+    return until(all_ended, every_s=0.5)
 
 
 def test_drops_become_results_and_a_backlog_of_20_loses_and_doubles_none(tmp_path, monkeypatch):
@@ -70,8 +71,8 @@ def test_drops_become_results_and_a_backlog_of_20_loses_and_doubles_none(tmp_pat
     settings = load_settings()
     with (
         running_stack(settings) as stack,
-        wiring.open_object_store(settings) as store,
-        wiring.open_ledger(settings) as ledger,
+        open_object_store(settings) as store,
+        open_ledger(settings) as ledger,
     ):
         batch_ids = []
         for number in range(DROPS):
