@@ -19,6 +19,7 @@ from assetgen_pipeline.domain.errors import (
     OwnerInvalid,
 )
 from assetgen_pipeline.domain.redaction import redact
+from assetgen_pipeline.settings import SettingsInvalid
 from assetgen_pipeline.wiring.logs import configure_logs
 
 # Verbs by module; a verb is imported when it is called, so that --help stays fast.
@@ -96,7 +97,7 @@ def cli(context: click.Context) -> None:
 def exit_code_of(error: AssetgenError) -> int:
     """The exit code that an error means."""
     match error:
-        case BatchRejected() | OwnerInvalid():
+        case BatchRejected() | OwnerInvalid() | SettingsInvalid():
             return 2
         case BudgetRefused():
             return 3

@@ -81,7 +81,7 @@ def _say_what_would_happen(
     state = status.state.value if status is not None else "in the inbox"
     would = "nothing" if ended else "cancel"
     if as_json:
-        print_json({"batch_id": batch_id, "state": state, "would": would})
+        print_json({"dry_run": True, "batch_id": batch_id, "state": state, "would": would})
     else:
         click.echo(f"{batch_id} is {state}; would do: {would}")
 

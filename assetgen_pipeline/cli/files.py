@@ -46,7 +46,7 @@ def validate(file: Path, owner: str, *, as_json: bool) -> int:
     from assetgen_pipeline.stages.reserve_budget import price_batch
 
     settings = load_settings()
-    batch, problems, found = read_batch(file, owner=owner, settings=settings)
+    batch, problems, found = read_batch(file, owner=checked_owner(owner), settings=settings)
     name = printable(file.name)
     document: dict[str, object] = {"valid": batch is not None, "file": name}
     if batch is not None:
@@ -83,8 +83,8 @@ def validate(file: Path, owner: str, *, as_json: bool) -> int:
 
 def _print_problems(problems: Sequence[FileProblem], *, err: bool = False) -> None:
     for problem in problems:
-        line = f"  line {problem.line:<5} {problem.column:<16} {problem.detail}"
-        click.echo(printable(line), err=err)
+        where = f"line {problem.line:<5} {problem.column:<16}"
+        click.echo(printable(f"  {where} {problem.code}: {problem.detail}"), err=err)
 
 
 def read_batch(
@@ -128,7 +128,7 @@ def submit(file: Path, owner: str, *, dry_run: bool, watch: bool, as_json: bool)
         if watch:
             return follow(batch_id, settings=settings, store=store, as_json=as_json)
         if as_json:
-            print_json({"batch_id": batch_id})
+            print_json({"dry_run": dry_run, "batch_id": batch_id})
         else:
             click.echo(f"dropped {batch_id}\nfollow  assetgen watch {batch_id}")
             stopping = read_pauses(store=store).stopping(owner, settings.provider)

@@ -95,12 +95,15 @@ def print_problem(status: BatchStatus) -> None:
         return
     found = problem.get("errors")
     errors = found if isinstance(found, list) else []
-    # A rejected file's detail is its first problem, which is listed below.
-    detail = f": {problem['detail']}" if not errors else ""
-    click.echo(printable(f"  {problem['title']}{detail}"))
+    if errors:
+        # A rejected file's detail is its first problem, which is listed below.
+        total = problem.get("errors_total")
+        click.echo(f"  {counted(total if isinstance(total, int) else len(errors), 'problem')}")
+    else:
+        click.echo(printable(f"  {problem.get('code', 'internal')}: {problem['detail']}"))
     for error in errors:
         where = f"line {error['line']}" + (f", {error['column']}" if error["column"] else "")
-        click.echo(printable(f"  {where}: {error['detail']}"))
+        click.echo(printable(f"  {where}  {error['code']}: {error['detail']}"))
     if problem.get("rows_that_fit"):
         click.echo(f"  {problem['rows_that_fit']} of its rows would fit now")
     fix = str(problem.get("fix", "")).replace("BATCH", status.batch_id)

@@ -52,7 +52,7 @@ def pause(
     with open_object_store(load_settings()) as store:
         if scope is None:
             state = read_pauses(store=store)
-            _print_state(state, as_json=as_json)
+            _print_state(state, as_json=as_json, dry_run=dry_run)
             return 0
         wanted = Pause(
             scope=scope[0], name=scope[1], by=operator_name(), at=open_clock().now(), why=why
@@ -112,7 +112,7 @@ def _scope(
     return named[0] if named else None
 
 
-def _print_state(state: PauseState, *, as_json: bool, dry_run: bool = False) -> None:
+def _print_state(state: PauseState, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         print_json({"dry_run": dry_run, **state.model_dump(mode="json")})
         return

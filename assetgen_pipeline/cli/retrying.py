@@ -176,7 +176,7 @@ def _show_plan(
         raise click.UsageError(message)
     document = _plan_document(batch, scenes, settings=settings, store=store)
     status = read_status(batch_id, store=store)
-    document = {"batch_id": batch_id, "state": status.state.value, **document}
+    document = {"dry_run": True, "batch_id": batch_id, "state": status.state.value, **document}
     live = steering.unfinished_run_ids(batch_id, settings)
     alive = steering.daemon_is_alive(settings)
     document["runs_by"] = "nobody: a run is live" if live else ("daemon" if alive else "here")

@@ -46,7 +46,10 @@ def show(*, as_json: bool) -> int:
     with _opened(settings) as (store, ledger):
         stored = read_rollout(store)
         verdict = judge_rollout(stored, ledger=ledger)
-    _print(stored.rollout, verdict, settings, as_json=as_json)
+    if as_json:
+        print_json(_document(stored.rollout, verdict, settings))
+    else:
+        _print(stored.rollout, verdict, settings)
     return 0
 
 
@@ -93,8 +96,7 @@ def set_(
         )
         if not dry_run:
             write_rollout(changed, generation=stored.generation, store=store)
-    _say_dry(dry_run=dry_run, as_json=as_json)
-    _print(changed, verdict, settings, as_json=as_json)
+    _print_change(changed, verdict, settings, dry_run=dry_run, as_json=as_json)
     return 0
 
 
@@ -109,14 +111,8 @@ def rollback(*, dry_run: bool, as_json: bool) -> int:
         changed = roll_back(stored.rollout, by=operator_name(), now=open_clock().now())
         if not dry_run:
             write_rollout(changed, generation=stored.generation, store=store)
-    _say_dry(dry_run=dry_run, as_json=as_json)
-    _print(changed, None, settings, as_json=as_json)
+    _print_change(changed, None, settings, dry_run=dry_run, as_json=as_json)
     return 0
-
-
-def _say_dry(*, dry_run: bool, as_json: bool) -> None:
-    if dry_run and not as_json:
-        click.echo("nothing is changed; then in force:")
 
 
 def _read_or_replace(store: ObjectStore) -> StoredRollout:
@@ -136,27 +132,48 @@ def _opened(settings: Settings) -> Iterator[tuple[ObjectStore, Ledger]]:
         yield store, ledger
 
 
-def _print(rollout: Rollout, verdict: Verdict | None, settings: Settings, *, as_json: bool) -> None:
-    since = rollout.unchanged_since
-    may_rise_at = None
-    if since is not None and rollout.is_running:
-        may_rise_at = (since + timedelta(hours=settings.canary_min_hours)).isoformat()
+def _print_change(
+    rollout: Rollout,
+    verdict: Verdict | None,
+    settings: Settings,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     if as_json:
-        document = rollout.model_dump(mode="json") | {
-            "unchanged_since": since.isoformat() if since is not None else None,
-            "may_rise_at": may_rise_at,
-            "figures": _figures(verdict),
-            "carries": verdict.carries if verdict is not None else None,
-            "against": list(verdict.against) if verdict is not None else [],
-        }
-        print_json(document)
+        print_json({"dry_run": dry_run, **_document(rollout, verdict, settings)})
         return
+    if dry_run:
+        click.echo("nothing is changed; then in force:")
+    _print(rollout, verdict, settings)
+
+
+def _may_rise_at(rollout: Rollout, settings: Settings) -> str | None:
+    since = rollout.unchanged_since
+    if since is None or not rollout.is_running:
+        return None
+    return (since + timedelta(hours=settings.canary_min_hours)).isoformat()
+
+
+def _document(rollout: Rollout, verdict: Verdict | None, settings: Settings) -> dict[str, object]:
+    since = rollout.unchanged_since
+    return rollout.model_dump(mode="json") | {
+        "unchanged_since": since.isoformat() if since is not None else None,
+        "may_rise_at": _may_rise_at(rollout, settings),
+        "figures": _figures(verdict),
+        "carries": verdict.carries if verdict is not None else None,
+        "against": list(verdict.against) if verdict is not None else [],
+    }
+
+
+def _print(rollout: Rollout, verdict: Verdict | None, settings: Settings) -> None:
     if rollout.candidate is None:
         click.echo("no candidate: every batch is stable")
         return
     who = f" and {', '.join(rollout.owners)}" if rollout.owners else ""
     named = f"{rollout.candidate.provider}/{rollout.candidate.model}"
     click.echo(f"{named}: {rollout.percent} % of the owners{who}")
+    may_rise_at = _may_rise_at(rollout, settings)
     if may_rise_at is not None:
         click.echo(f"may be raised from {may_rise_at}")
     _print_verdict(verdict)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from importlib import resources
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from assetgen_pipeline.domain.errors import (
     FileProblem,
     LedgerUnavailable,
     ObjectExists,
+    RunDied,
     StorageUnavailable,
 )
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.problems import problem_document
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import write_status
@@ -157,7 +160,7 @@ def test_validate_tells_people_the_same_problems(assetgen):
 
     assert answer.code == 2
     assert answer.out.startswith(f"REJECTED invalid.csv: {len(documented)} problems")
-    assert all(problem["detail"] in answer.out for problem in documented)
+    assert all(f"{problem['code']}: {problem['detail']}" in answer.out for problem in documented)
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(assetgen, tmp_path):
@@ -234,7 +237,7 @@ def test_a_wrong_setting_ends_every_verb_with_the_name_of_the_variable(assetgen,
 
     answer = assetgen(*verb, "--json")
 
-    assert answer.code == 1
+    assert answer.code == 2
     assert answer.document["error"]["detail"].startswith("ASSETGEN_MAX_ROWS: ")
     assert "ASSETGEN_MAX_ROWS" in answer.err
 
@@ -301,8 +304,10 @@ def test_submit_of_a_valid_file_warns_of_nothing(assetgen, store):
     assert assetgen("submit", STORYBOARD, "--owner", "dora").err == ""
 
 
-def test_submit_refuses_an_owner_that_is_no_folder(assetgen, store):
-    answer = assetgen("submit", STORYBOARD, "--owner", "../ada", "--json")
+@pytest.mark.parametrize("verb", ["validate", "submit", "run"])
+@pytest.mark.parametrize("owner", ["../ada", "BAD OWNER"])
+def test_an_owner_that_is_no_folder_is_refused(assetgen, store, verb, owner):
+    answer = assetgen(verb, STORYBOARD, "--owner", owner, "--json")
 
     assert answer.code == 2
     assert answer.document["error"]["code"] == "owner-invalid"
@@ -354,20 +359,34 @@ def test_status_lists_every_batch_oldest_first(assetgen, a_status):
     assert lines.index("zoe.early.00000003") < lines.index("zoe.late.00000002")
 
 
-def test_status_tells_people_what_ended_a_batch_and_the_fix(assetgen, a_status):
-    problem = {
-        "title": "The file is invalid",
-        "detail": "line 2, prompt: empty",
-        "errors": [{"line": 2, "column": "prompt", "code": "row-invalid", "detail": "empty"}],
-        "fix": "Correct the lines named.",
-    }
+@pytest.mark.parametrize("verb", ["status", "watch"])
+def test_people_are_told_every_problem_of_a_rejected_file_with_its_code(assetgen, a_status, verb):
+    errors = [
+        FileProblem(2, "prompt", "row-invalid", "empty"),
+        FileProblem(3, "", "csv-malformed", "6 cells, and the header has 2"),
+    ]
+    problem = problem_document(BatchRejected(errors, total=7), instance=str(uuid.uuid4()))
     a_status("ada.bad.00000004", BatchState.REJECTED, problem=problem)
 
-    out = assetgen("status", "ada.bad.00000004").out
+    said = assetgen(verb, "ada.bad.00000004").out.splitlines()
 
-    assert "rejected" in out
-    assert "line 2, prompt: empty" in out
-    assert "fix: Correct the lines named." in out
+    assert said[0].startswith("rejected")
+    assert said[1:] == [
+        "  7 problems",
+        "  line 2, prompt  row-invalid: empty",
+        "  line 3  csv-malformed: 6 cells, and the header has 2",
+        "  fix: Correct the lines named and drop the file again.",
+    ]
+
+
+def test_people_are_told_what_ended_a_batch_with_its_code(assetgen, a_status):
+    problem = problem_document(RunDied("killed"), instance=str(uuid.uuid4()))
+    a_status("ada.dead.00000005", BatchState.FAILED, problem=problem)
+
+    out = assetgen("status", "ada.dead.00000005").out
+
+    assert "  internal: The process that worked on the batch ended before its work did.\n" in out
+    assert "  fix: `assetgen retry ada.dead.00000005` makes what is missing" in out
 
 
 @pytest.mark.parametrize(("state", "code"), EXIT_CODES.items())

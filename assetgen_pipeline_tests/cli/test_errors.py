@@ -11,6 +11,7 @@ import pytest
 from assetgen_pipeline.cli import files
 from assetgen_pipeline.cli.app import _HIDDEN, _VERBS, cli
 from assetgen_pipeline_tests.builders import a_csv
+from assetgen_pipeline_tests.command_tree import leaves
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_what_the_machine_lacks_is_said_before_anything_is_begun(
     answer = assetgen(*{"run": ["run", file, "--owner", "ada"], "up": ["up"]}[verb], "--json")
 
     error = answer.document["error"]
-    assert (answer.code, error["code"]) == (1, "settings-invalid")
+    assert (answer.code, error["code"]) == (2, "settings-invalid")
     assert error["detail"].startswith("GOOGLE_APPLICATION_CREDENTIALS: not set")
     assert not (tmp_path / "home").exists()
 
@@ -123,16 +124,6 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_traceback():
 
     assert b"Traceback" not in errors
     assert b"Exception ignored" not in errors
-
-
-def leaves(command, words=()):
-    """Every command below one, with the words that call it."""
-    if not isinstance(command, click.Group):
-        yield list(words), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        yield from leaves(command.get_command(context, name), (*words, name))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_status_of_another_batch_is_not_believed(assetgen, store):
 
 
 def test_nothing_in_a_status_steers_the_terminal(assetgen, store):
-    problem = {"title": "\x1b]0;PWNED\x07", "detail": "\x1b[31mred", "fix": "a\rb", "code": "x"}
+    problem = {"code": "\x1b]0;PWNED\x07", "detail": "\x1b[31mred", "fix": "a\rb", "title": "x"}
     a_status(store, "ada.hostile.00000003", BatchState.FAILED, problem=problem)
 
     answer = assetgen("status", "ada.hostile.00000003")

@@ -102,7 +102,8 @@ def test_a_dry_run_of_cancel_says_what_it_would_do_and_does_not(
 
     answer = assetgen("cancel", batch_id, "--dry-run", "--json")
 
-    assert answer.document == {"batch_id": batch_id, "state": state.value, "would": would}
+    said = {"batch_id": batch_id, "state": state.value, "would": would}
+    assert answer.document == {"dry_run": True, **said}
     assert read_status(batch_id, store=services.store).state is state
     assert read_order(batch_id, store=services.store) is None
 
@@ -230,6 +231,7 @@ def test_a_dry_run_of_retry_prices_what_is_missing_and_changes_nothing(assetgen,
 
     assert answer.code == 0
     assert answer.document == {
+        "dry_run": True,
         "batch_id": batch_id,
         "state": "failed",
         "rows": 2,
