@@ -12,12 +12,14 @@ from contextlib import suppress
 
 import click
 
+from assetgen_pipeline.domain.bucket_layout import is_batch_id
 from assetgen_pipeline.domain.errors import (
     AssetgenError,
     BatchRejected,
     BudgetRefused,
     OwnerInvalid,
 )
+from assetgen_pipeline.domain.problems import fix_naming
 from assetgen_pipeline.domain.redaction import redact
 from assetgen_pipeline.settings import SettingsInvalid
 from assetgen_pipeline.wiring.logs import configure_logs
@@ -149,6 +151,8 @@ def _report_bug(error: Exception) -> None:
 
 
 def _report(code: str, sentence: str, *, fix: str) -> None:
+    named = next((word for word in sys.argv[1:] if is_batch_id(word)), None)
+    fix = fix if named is None else fix_naming(fix, named)
     if "--json" in sys.argv[1:]:
         document = {"error": {"code": code, "detail": sentence, "fix": fix}}
         # The output may be what fails.

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from assetgen_pipeline.domain.problems import fix_naming
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, exit_code, is_terminal
 
 json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
@@ -37,6 +38,7 @@ _COLOURS = {
     BatchState.REJECTED: "red",
     BatchState.FAILED: "red",
 }
+_SPENDS_NOTHING = {BatchState.PRICED, BatchState.AWAITING_APPROVAL}
 
 
 def print_json(document: object) -> None:
@@ -69,7 +71,7 @@ def status_line(status: BatchStatus) -> str:
     images = status.images
     state = click.style(status.state.value.ljust(12), fg=_COLOURS.get(status.state, "cyan"))
     parts = [state, status.batch_id]
-    if status.state is BatchState.PRICED:
+    if status.state in _SPENDS_NOTHING and images.requested and not images.delivered:
         parts.append(counted(images.requested, "image"))
     elif images.requested:
         parts.append(f"{images.delivered}/{images.requested} images")
@@ -81,7 +83,7 @@ def status_line(status: BatchStatus) -> str:
     if images.failed or images.blocked or left:
         rest = f", {left} not attempted" if left else ""
         parts.append(f"({images.failed} failed, {images.blocked} blocked{rest})")
-    if status.state in {BatchState.PRICED, BatchState.AWAITING_APPROVAL}:
+    if status.state in _SPENDS_NOTHING:
         parts.append(f"at most ${status.estimate_usd}")
     elif status.spent_usd:
         parts.append(f"${status.spent_usd}")
@@ -106,7 +108,8 @@ def print_problem(status: BatchStatus) -> None:
         click.echo(printable(f"  {where}  {error['code']}: {error['detail']}"))
     if problem.get("rows_that_fit"):
         click.echo(f"  {problem['rows_that_fit']} of its rows would fit now")
-    fix = str(problem.get("fix", "")).replace("BATCH", status.batch_id)
+    # An earlier release left the batch's name out.
+    fix = fix_naming(str(problem.get("fix", "")), status.batch_id)
     click.echo(printable(f"  fix: {fix}"))
 
 

@@ -98,10 +98,20 @@ def details(snapshot: Snapshot, left_s: float | None) -> Iterator[str]:
         minutes, seconds = divmod(round(left_s), 60)
         line += f"   about {minutes}:{seconds:02} left"
     yield line
-    if progress is not None and progress.errors:
-        yield "   ".join(f"{code} {count}" for code, count in progress.errors.items())
+    reasons = _reasons(progress)
+    if reasons:
+        yield "   ".join(reasons)
     if snapshot.note:
         yield snapshot.note
+
+
+def _reasons(progress: BatchProgress | None) -> list[str]:
+    """Why images ended without success, and why some are tried again."""
+    if progress is None:
+        return []
+    said = [f"{code} {count}" for code, count in progress.errors.items()]
+    retried = ", ".join(f"{code} {count}" for code, count in progress.retried.items())
+    return [*said, f"trying again: {retried}"] if retried else said
 
 
 class PlainDisplay:
@@ -113,10 +123,10 @@ class PlainDisplay:
 
     def show(self, snapshot: Snapshot) -> None:
         """Print how the batch stands, if that is news."""
-        progress = snapshot.progress
         parts = [status_line(snapshot.status)]
-        if progress is not None and progress.errors:
-            parts.append(", ".join(f"{code} {n}" for code, n in progress.errors.items()))
+        reasons = _reasons(snapshot.progress)
+        if reasons:
+            parts.append(", ".join(reasons))
         if snapshot.note:
             parts.append(snapshot.note)
         line = "  ".join(parts)

@@ -178,9 +178,13 @@ def budget_hold(
             BatchState.RESERVED,
             store=services.store,
             clock=services.clock,
-            rows=len(batch_requests.requests),
             estimate_usd=held.estimate.usd(),
             reserved_usd=held.hold.amount.usd(),
+            **progress_of(
+                batch_outcome(
+                    batch_requests, None, services.ledger.attempts(batch_requests.batch_id)
+                )
+            ),
         )
     yield dg.Output(held, metadata=hold_metadata(held))
 

@@ -254,9 +254,9 @@ async def generate_shard_images(
             services=services,
         )
         progress.stop(memory.stop_code(run_id))
-        # Before the first image: one can take half a minute, and an order to stop may be there.
-        progress.report()
-        with stopping_gently(progress.interrupt):
+        with progress.working_on(shard.images), stopping_gently(progress.interrupt):
+            # Before the first image: it can take half a minute, and an order to stop may be there.
+            progress.report()
             async with aclosing(job.provider):
                 report = await generate_shard(shard.images, job=job)
     context.log.info(report.model_dump_json())

@@ -4,6 +4,7 @@ Titles and details are fixed per code; only figures and the problems of a file a
 in. No exception text gets out: it may name paths, hosts, SQL or what an upstream said.
 """
 
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -111,16 +112,17 @@ PROBLEM_CODES = {
 }
 
 
-def problem_document(error: BaseException, *, instance: str) -> dict[str, object]:
-    """The document for an error; `instance` is a UUID that the log also names.
+def problem_document(error: BaseException, *, batch_id: str, instance: str) -> dict[str, object]:
+    """The document for an error that ended a batch; `instance` is a UUID that the log also names.
 
     Raises:
         ValueError: `instance` is not a UUID.
     """
     code = error.code if isinstance(error, AssetgenError) else AssetgenError.code
     if not isinstance(error, AssetgenError) or code not in PROBLEM_CODES:
-        return _document("internal", fix=AssetgenError.fix, instance=instance)
-    document = _document(code, fix=error.fix, instance=instance)
+        fix = fix_naming(AssetgenError.fix, batch_id)
+        return _document("internal", fix=fix, instance=instance)
+    document = _document(code, fix=fix_naming(error.fix, batch_id), instance=instance)
     if error.resumes is not None:
         document["resumes"] = error.resumes
     match error:
@@ -134,6 +136,11 @@ def problem_document(error: BaseException, *, instance: str) -> dict[str, object
             detail = "The process that worked on the batch ended before its work did."
             return document | {"detail": detail}
     return document
+
+
+def fix_naming(fix: str, batch_id: str) -> str:
+    """A fix with the batch's id in the place of the word `BATCH`."""
+    return re.sub(r"\bBATCH\b", batch_id, fix)
 
 
 def _document(code: str, *, fix: str, instance: str) -> dict[str, object]:

@@ -21,7 +21,9 @@ class BatchProgress(Value):
     """Of the stage's own units: reference URLs or images."""
     total: int = 0
     errors: dict[str, int] = Field(default_factory=dict)
-    """Images without success, by problem code."""
+    """Images that ended without success, by problem code."""
+    retried: dict[str, int] = Field(default_factory=dict)
+    """Images that are tried again, by the problem code of their last attempt."""
     updated_at: str = ""
 
 

@@ -29,7 +29,9 @@ RESULT_COLUMNS = (
     "error_code",
     "error",
 )
-_LAPSED = "the links ended on {} and are no longer kept fresh; `assetgen refresh-urls BATCH` signs new ones"
+_LAPSED = (
+    "the links ended on {} and are no longer kept fresh; `assetgen refresh-urls {}` signs new ones"
+)
 _TEMPLATE_HEADER = (
     "scene_id",
     "prompt",
@@ -67,11 +69,12 @@ def results_csv(
     """
     kept = _input_columns(outcome.header)
     header = [outcome.header[index] for index in kept]
+    lapsed = (lapsed_at, _LAPSED.format(lapsed_at, outcome.batch_id)) if lapsed_at else ("", "")
     return write_csv(
         [*header, *RESULT_COLUMNS],
         [
             [row.request.cells[index] for index in kept]
-            + _result_cells(row, links, bucket=bucket, lapsed_at=lapsed_at)
+            + _result_cells(row, links, bucket=bucket, lapsed=lapsed)
             for row in outcome.rows
         ],
     )
@@ -133,22 +136,21 @@ def _input_columns(header: Sequence[str]) -> list[int]:
 
 
 def _result_cells(
-    row: RowOutcome, links: Mapping[str, SignedLink], *, bucket: str, lapsed_at: str
+    row: RowOutcome, links: Mapping[str, SignedLink], *, bucket: str, lapsed: tuple[str, str]
 ) -> list[str]:
     images = {image.variant: image for image in row.images if image.image is not None}
     objects = {variant: _object_names(images.get(variant)) for variant in _VARIANTS}
     used = [links[name] for names in objects.values() for name in names if name in links]
     error_code, error = _error(row)
-    lapsed = lapsed_at if images else ""
-    if lapsed:
-        error = "; ".join(part for part in (error, _LAPSED.format(lapsed)) if part)
+    lapsed_at, notice = lapsed if images else ("", "")
+    error = "; ".join(part for part in (error, notice) if part)
     return [
         row.status.value,
         str(row.delivered),
         *(_uri(bucket, image) for image, _ in objects.values()),
         *(_url(links, image) for image, _ in objects.values()),
         *(_url(links, thumbnail) for _, thumbnail in objects.values()),
-        min((link.expires_at for link in used), key=datetime.fromisoformat, default=lapsed),
+        min((link.expires_at for link in used), key=datetime.fromisoformat, default=lapsed_at),
         str(row.references_used),
         "; ".join(row.unfetched),
         row.cost.usd(),

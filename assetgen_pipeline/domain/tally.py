@@ -5,7 +5,7 @@ Deriving every outcome again for each progress report would read the whole batch
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -64,10 +64,10 @@ class BatchTally:
             if self.changed_at is None or changed_at > self.changed_at:
                 self.changed_at = changed_at
 
-    def counts(self) -> dict[str, int]:
-        """Images by status, `requested` first."""
+    def counts(self, in_hand: Container[str] = ()) -> dict[str, int]:
+        """Images by status, `requested` first; what failed and is in hand is still to come."""
         counts = {status.value: self._counter[status] for status in ImageStatus}
-        counts["failed"] += self._failed_by_reference
+        counts["failed"] += self._failed_by_reference - sum(self.retried(in_hand).values())
         counts["not_attempted"] = self._requested - sum(
             counts[status.value] for status in ImageStatus if status != ImageStatus.NOT_ATTEMPTED
         )
@@ -83,11 +83,18 @@ class BatchTally:
             unstored=frozenset(item for item, told in last if (told.status, told.code) == unstored),
         )
 
-    def errors(self) -> dict[str, int]:
-        """Images that failed or were blocked, by the code that their last attempt ended with."""
-        failed = {ImageStatus.FAILED, ImageStatus.BLOCKED}
-        codes = Counter(told.code for _, told in self._last() if told.status in failed)
-        return dict(codes.most_common())
+    def errors(self, in_hand: Container[str] = ()) -> dict[str, int]:
+        """Images that failed or were blocked for good, by the code of their last attempt."""
+        over = {ImageStatus.FAILED, ImageStatus.BLOCKED}
+        return _by_code(
+            told
+            for item, told in self._last()
+            if told.status in over and not _goes_on(item, told, in_hand)
+        )
+
+    def retried(self, in_hand: Container[str]) -> dict[str, int]:
+        """Images in hand whose last attempt failed, by its code."""
+        return _by_code(told for item, told in self._last() if _goes_on(item, told, in_hand))
 
     def _last(self) -> Iterable[tuple[str, _Told]]:
         """Each item and the attempt that counts."""
@@ -99,6 +106,14 @@ def earlier_of(records: Iterable[AttemptRecord]) -> Earlier:
     tally = BatchTally(requested=0)
     tally.update(records)
     return tally.earlier()
+
+
+def _goes_on(item: str, told: _Told, in_hand: Container[str]) -> bool:
+    return told.status is ImageStatus.FAILED and item in in_hand
+
+
+def _by_code(attempts: Iterable[_Told]) -> dict[str, int]:
+    return dict(Counter(told.code for told in attempts).most_common())
 
 
 def _told(record: AttemptRecord) -> _Told:

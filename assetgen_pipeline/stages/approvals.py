@@ -10,9 +10,10 @@ from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.errors import ApprovalExpired, NotAwaitingApproval, ObjectMissing
 from assetgen_pipeline.domain.image_request import BatchRequests
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.outcome import batch_outcome
 from assetgen_pipeline.domain.status import BatchState, BatchStatus
 from assetgen_pipeline.ports.object_store import ObjectStore
-from assetgen_pipeline.stages.batch_status import read_status, write_status
+from assetgen_pipeline.stages.batch_status import progress_of, read_status, write_status
 from assetgen_pipeline.stages.services import Services
 from assetgen_pipeline.stages.waiting_batches import read_waiting, stop_waiting, wait_for
 
@@ -41,9 +42,9 @@ def must_wait(
         BatchState.AWAITING_APPROVAL,
         store=store,
         clock=services.clock,
-        rows=len(batch.requests),
         estimate_usd=estimate.usd(),
         reserved_usd="0.000000",
+        **progress_of(batch_outcome(batch, None, services.ledger.attempts(batch_id))),
     )
     return True
 

@@ -112,7 +112,7 @@ def close_batch(
     rows_of(batch_id, limits=services.csv_limits, store=services.store)
     outcome = booked_outcome(batch_id, store=services.store, ledger=services.ledger)
     if outcome is not None:
-        outcome = explained(outcome, _problem(error))
+        outcome = explained(outcome, _problem(error, batch_id))
         publish_results(outcome, services=services)
     return end_with_problem(batch_id, error, outcome=outcome, run_id=run_id, services=services)
 
@@ -149,7 +149,7 @@ def fail_without_ledger(
     """
     outcome = _never_begun(batch_id, services)
     if outcome is not None:
-        outcome = explained(outcome, _problem(error))
+        outcome = explained(outcome, _problem(error, batch_id))
         _write_results(outcome, services=services)
     return _end(
         batch_id,
@@ -182,7 +182,7 @@ def _end(
     clock: Clock,
     **changes: Any,  # noqa: ANN401 - fields of the status, which validates them
 ) -> BatchStatus:
-    document = _problem(error)
+    document = _problem(error, batch_id)
     store.write(
         BatchFolder(batch_id).problem,
         json.dumps(document, ensure_ascii=False, indent=1).encode(),
@@ -199,8 +199,8 @@ def _end(
     )
 
 
-def _problem(error: Exception) -> dict[str, object]:
-    return problem_document(error, instance=f"urn:uuid:{uuid4()}")
+def _problem(error: Exception, batch_id: str) -> dict[str, object]:
+    return problem_document(error, batch_id=batch_id, instance=f"urn:uuid:{uuid4()}")
 
 
 def _state_for(error: Exception) -> BatchState:
@@ -220,7 +220,8 @@ def refuse_batch(
 ) -> BatchStatus:
     """End a batch that the budget does not cover: every row is listed as not attempted."""
     attempts = services.ledger.attempts(batch.batch_id)
-    outcome = explained(batch_outcome(batch, None, attempts), _problem(error))
+    problem = _problem(error, batch.batch_id)
+    outcome = explained(batch_outcome(batch, None, attempts), problem)
     publish_results(outcome, services=services)
     return _end(
         batch.batch_id,

@@ -146,6 +146,7 @@ class _Shard:
             ending = await self._finish(trying, late=late)
             if ending is not None:
                 job.counts[ending] = job.counts.get(ending, 0) + 1
+                job.on_end(trying.image.item_key)
                 await job.report_progress()
         except Exception as error:  # noqa: BLE001 - kept, and raised once the others are booked
             job.crash = job.crash or error

@@ -2,9 +2,12 @@
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from assetgen_pipeline.domain.bucket_layout import owner_of
+from assetgen_pipeline.domain.generation import PlannedImage
 from assetgen_pipeline.domain.orders import StopCode
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.domain.tally import BatchTally, Earlier
@@ -46,6 +49,7 @@ class Progress:
         self._services = services
         self._tally = BatchTally(requested=images, failed_by_reference=failed_by_reference)
         self._next_s = self._read_s = services.clock.monotonic()
+        self._in_hand: set[str] = set()
         self._stop_code: StopCode = ""
         self._interrupted = False
         self._lock = threading.Lock()
@@ -78,6 +82,20 @@ class Progress:
             self._catch_up()
             return self._tally.earlier()
 
+    @contextmanager
+    def working_on(self, images: Iterable[PlannedImage]) -> Iterator[None]:
+        """Inside, a failed attempt at one of these is not its end, until `ended` says so."""
+        items = {image.item_key for image in images}
+        self._in_hand |= items
+        try:
+            yield
+        finally:
+            self._in_hand -= items
+
+    def ended(self, item: str) -> None:
+        """No further attempt is made at this one."""
+        self._in_hand.discard(item)
+
     def is_due(self) -> bool:
         """Whether a report would be written now."""
         return self._services.clock.monotonic() >= self._next_s
@@ -94,7 +112,7 @@ class Progress:
 
     def _write(self) -> None:
         self._catch_up()
-        counts = self._tally.counts()
+        counts = self._tally.counts(self._in_hand)
         write_status(
             self._batch_id,
             BatchState.RUNNING,
@@ -112,7 +130,8 @@ class Progress:
             services=self._services,
             done=counts["requested"] - counts["not_attempted"],
             total=counts["requested"],
-            errors=self._tally.errors(),
+            errors=self._tally.errors(self._in_hand),
+            retried=self._tally.retried(self._in_hand),
         )
         self._stop_code = self._stop_code or stop_code(
             self._batch_id,

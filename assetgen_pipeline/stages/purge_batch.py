@@ -19,6 +19,7 @@ from assetgen_pipeline.domain.bucket_layout import (
 )
 from assetgen_pipeline.domain.errors import BatchBusy, BatchNotFound, ObjectMissing
 from assetgen_pipeline.domain.image_request import Value
+from assetgen_pipeline.domain.problems import fix_naming
 from assetgen_pipeline.domain.status import BatchState, is_terminal
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.stages.bounded import map_bounded
@@ -141,7 +142,7 @@ async def _refuse_live(batch_id: str, others: Sequence[str], services: Services)
             raise BatchBusy(message)
         if state is not BatchState.AWAITING_APPROVAL:
             message = f"{one} is {state.value} and may be reusing images of {batch_id}"
-            raise BatchBusy(message)
+            raise BatchBusy(message).with_fix(fix_naming(BatchBusy.fix, one))
 
 
 def _state(batch_id: str, services: Services) -> BatchState | None:

@@ -35,6 +35,8 @@ class ShardJob:
     """A problem code as soon as no further image may be started, else empty."""
     on_progress: Callable[[], None]
     """Called, in a thread, after every image and while waiting."""
+    on_end: Callable[[str], object] = lambda _item: None
+    """Called with each item at which no further attempt is made."""
     is_progress_due: Callable[[], bool] = lambda: True
     """Whether `on_progress` would do anything now; spares a thread that only finds out."""
     earlier: Callable[[], Earlier] | None = None
@@ -106,5 +108,6 @@ def shard_job(
         alone=alone,
         should_stop=progress.stop_code,
         on_progress=progress.report,
+        on_end=progress.ended,
         is_progress_due=progress.is_due,
     )

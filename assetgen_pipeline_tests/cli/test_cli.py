@@ -359,13 +359,17 @@ def test_status_lists_every_batch_oldest_first(assetgen, a_status):
     assert lines.index("zoe.early.00000003") < lines.index("zoe.late.00000002")
 
 
+def problem_of(error, batch_id):
+    return problem_document(error, batch_id=batch_id, instance=str(uuid.uuid4()))
+
+
 @pytest.mark.parametrize("verb", ["status", "watch"])
 def test_people_are_told_every_problem_of_a_rejected_file_with_its_code(assetgen, a_status, verb):
     errors = [
         FileProblem(2, "prompt", "row-invalid", "empty"),
         FileProblem(3, "", "csv-malformed", "6 cells, and the header has 2"),
     ]
-    problem = problem_document(BatchRejected(errors, total=7), instance=str(uuid.uuid4()))
+    problem = problem_of(BatchRejected(errors, total=7), "ada.bad.00000004")
     a_status("ada.bad.00000004", BatchState.REJECTED, problem=problem)
 
     said = assetgen(verb, "ada.bad.00000004").out.splitlines()
@@ -380,7 +384,7 @@ def test_people_are_told_every_problem_of_a_rejected_file_with_its_code(assetgen
 
 
 def test_people_are_told_what_ended_a_batch_with_its_code(assetgen, a_status):
-    problem = problem_document(RunDied("killed"), instance=str(uuid.uuid4()))
+    problem = problem_of(RunDied("killed"), "ada.dead.00000005")
     a_status("ada.dead.00000005", BatchState.FAILED, problem=problem)
 
     out = assetgen("status", "ada.dead.00000005").out
@@ -484,7 +488,7 @@ def test_a_budget_that_is_set_is_shown(assetgen):
     assert after.document["limit_usd"] == after.document["headroom_usd"] == "25.500000"
 
 
-@pytest.mark.parametrize("amount", ["lots", "-1", "NaN", "1e400"])
+@pytest.mark.parametrize("amount", ["lots", "-1", "NaN", "1e400", "0.0000001", "5.0000001"])
 def test_a_budget_that_is_no_amount_is_a_usage_error_and_changes_nothing(assetgen, amount):
     answer = assetgen("budget", "set", "dave", f"--daily-usd={amount}")
 

@@ -117,18 +117,20 @@ def test_a_count_that_falls_back_starts_the_pace_anew():
 
 
 def test_money_time_reasons_and_what_holds_it_up_are_said():
-    progress = BatchProgress(stage="images", errors={"provider-rate-limited": 2})
+    progress = BatchProgress(
+        stage="images", errors={"provider-blocked": 2}, retried={"provider-rate-limited": 3}
+    )
 
     running = list(details(Snapshot(a_status(), progress), 250))
     held = list(details(Snapshot(a_status(), progress, "owner ada is paused"), 250))
 
     assert running == [
         "$2.310000 of at most $3.900000   about 4:10 left",
-        "provider-rate-limited 2",
+        "provider-blocked 2   trying again: provider-rate-limited 3",
     ]
     assert held == [
         "$2.310000 of at most $3.900000",
-        "provider-rate-limited 2",
+        "provider-blocked 2   trying again: provider-rate-limited 3",
         "owner ada is paused",
     ]
 
@@ -155,6 +157,14 @@ def test_where_there_is_no_terminal_a_line_is_printed_per_change(capsys):
     assert "2/100 images" in second
     assert "provider-blocked 1" in second
     assert "owner ada is paused" in second
+
+
+def test_a_batch_that_waits_for_approval_is_shown_with_the_images_asked_for(capsys):
+    waits = a_status(BatchState.AWAITING_APPROVAL, requested=16, rows=12)
+
+    PlainDisplay().show(Snapshot(waits))
+
+    assert "16 images  at most $3.900000" in capsys.readouterr().err
 
 
 def test_on_a_terminal_bars_are_drawn_in_place_and_taken_away():

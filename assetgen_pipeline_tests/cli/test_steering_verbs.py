@@ -67,6 +67,7 @@ def test_a_batch_in_the_inbox_is_cancelled_with_every_row_listed(assetgen, servi
     assert answer.document["state"] == "cancelled"
     assert answer.document["images"]["not_attempted"] == 3
     assert answer.document["problem"]["code"] == "cancelled"
+    assert f"`assetgen retry {dropped}` goes on" in answer.document["problem"]["fix"]
     assert list(services.store.list("inbox/")) == []
     results = services.store.read(BatchFolder(dropped).results).decode()
     assert results.count("not_attempted") == results.count("cancelled") == 3
@@ -288,7 +289,9 @@ def test_a_batch_that_a_live_run_works_on_is_not_retried(assetgen, services, a_b
 
     assert answer.code == 1
     assert run.run_id in answer.document["error"]["detail"]
-    assert "cancel" in answer.document["error"]["fix"]
+    assert answer.document["error"]["fix"] == (
+        f"`assetgen watch {batch_id}` follows it, `assetgen cancel {batch_id}` stops it."
+    )
     assert plan.document["runs_by"] == "nobody: a run is live"
     assert read_status(batch_id, store=services.store).state is BatchState.RUNNING
 

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
-from assetgen_pipeline.domain.status import BatchState
+from assetgen_pipeline.domain.status import BatchState, BatchStatus
 from assetgen_pipeline.stages.close_batch import close_batch
+from assetgen_pipeline.stages.progress import EVERY_S
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
 from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, a_csv
@@ -230,3 +232,52 @@ def test_a_batch_is_running_before_its_first_image_is_there(instance):
     assert deployment.run().success
 
     assert provider.seen == [BatchState.RUNNING]
+
+
+class KeepsEveryStatus(InMemoryObjectStore):
+    """Remembers what every `status.json` of the batch said, in order."""
+
+    told = ()
+
+    def write(self, name, data, **options):
+        if name == FOLDER.status:
+            self.told += (BatchStatus.model_validate_json(data),)
+        return super().write(name, data, **options)
+
+
+class TakesItsTime(ScriptedProvider):
+    """A provider so slow that every report is due."""
+
+    clock = None
+
+    async def generate(self, image, references, token):
+        self.clock.advance(timedelta(seconds=EVERY_S))
+        return await super().generate(image, references, token)
+
+
+def test_no_status_counts_an_image_as_failed_that_is_tried_again(instance):
+    lost = ProviderError("no answer", kind=ErrorKind.UNKNOWN_OUTCOME)
+    provider, store = TakesItsTime({"S1/1": [lost, lost]}), KeepsEveryStatus(BUCKET)
+    deployment = FakeDeployment(instance, provider=provider, store=store, generation_concurrency=1)
+    provider.clock = deployment.clock
+    deployment.upload(TWO_ROWS)
+
+    assert deployment.run().success
+
+    assert deployment.asked() == ["S1/1", "S1/2", "S2/1", "S1/1"]
+    at_work = [told.images for told in store.told if told.state is BatchState.RUNNING]
+    failed_and_delivered = [(images.failed, images.delivered) for images in at_work]
+    assert (0, 2) in failed_and_delivered
+    assert {failed for failed, _ in failed_and_delivered[:-1]} == {0}
+    assert deployment.status().images.failed == 1
+
+
+def test_a_batch_with_its_money_reserved_says_how_many_images_were_asked_for(instance):
+    store = KeepsEveryStatus(BUCKET)
+    deployment = FakeDeployment(instance, store=store)
+    deployment.upload(TWO_ROWS)
+
+    deployment.run()
+
+    [reserved] = [told for told in store.told if told.state is BatchState.RESERVED]
+    assert (reserved.rows, reserved.images.requested, reserved.images.not_attempted) == (2, 3, 3)

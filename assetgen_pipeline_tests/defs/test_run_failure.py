@@ -57,7 +57,8 @@ def test_an_error_of_ours_in_a_step_is_the_problem_of_its_batch_and_nobody_goes_
 
     status = deployment.status()
     assert status.state is BatchState.FAILED
-    assert (status.problem["code"], status.problem["fix"]) == (error.code, error.fix)
+    fix = error.fix.replace("BATCH", BATCH_ID)
+    assert (status.problem["code"], status.problem["fix"]) == (error.code, fix)
     assert "resumes" not in status.problem
     assert read_waiting(BATCH_ID, store=deployment.store) is None
 

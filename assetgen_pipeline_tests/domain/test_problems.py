@@ -9,6 +9,7 @@ from assetgen_pipeline.domain import errors
 from assetgen_pipeline.domain.errors import (
     ApprovalExpired,
     AssetgenError,
+    BatchCancelled,
     BatchRejected,
     BudgetRefused,
     FileProblem,
@@ -20,7 +21,8 @@ from assetgen_pipeline.domain.errors import (
 )
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
 from assetgen_pipeline.domain.money import Money
-from assetgen_pipeline.domain.problems import PROBLEM_CODES, problem_document
+from assetgen_pipeline.domain.problems import PROBLEM_CODES, fix_naming, problem_document
+from assetgen_pipeline_tests.builders import BATCH_ID
 
 INSTANCE = "11111111-2222-3333-4444-555555555555"
 CONTRACT = [
@@ -63,12 +65,12 @@ INTERNAL = {
     "detail": "Something went wrong on our side; the run's log says what.",
     "instance": f"urn:uuid:{INSTANCE}",
     "code": "internal",
-    "fix": AssetgenError.fix,
+    "fix": f"Look at the run's log; `assetgen support-bundle {BATCH_ID}` collects what we need.",
 }
 
 
 def document(error, *, instance=INSTANCE):
-    return problem_document(error, instance=instance)
+    return problem_document(error, batch_id=BATCH_ID, instance=instance)
 
 
 def test_every_code_of_the_contract_has_its_words_and_no_other_code_has():
@@ -176,19 +178,36 @@ def test_a_reference_that_could_not_be_had_says_whether_to_try_again():
 
 
 @pytest.mark.parametrize(
-    ("resumes", "fix"), [(True, "A running daemon finishes it"), (False, "`assetgen retry BATCH`")]
+    ("resumes", "fix"),
+    [(True, "A running daemon finishes it"), (False, f"`assetgen retry {BATCH_ID}`")],
 )
 def test_a_batch_whose_process_died_says_whether_anybody_must_act(resumes, fix):
-    document = problem_document(RunDied("pid 12 on host-7", resumes=resumes), instance=INSTANCE)
+    made = document(RunDied("pid 12 on host-7", resumes=resumes))
 
-    assert (document["code"], document["resumes"]) == ("internal", resumes)
-    assert document["fix"].startswith(fix)
-    assert "host-7" not in str(document)
+    assert (made["code"], made["resumes"]) == ("internal", resumes)
+    assert made["fix"].startswith(fix)
+    assert "host-7" not in str(made)
 
 
 def test_a_batch_that_nobody_approved_in_time_says_so():
-    document = problem_document(ApprovalExpired("x"), instance=INSTANCE)
+    made = document(ApprovalExpired("x"))
 
-    assert document["code"] == "cancelled"
-    assert document["detail"] == "The batch waited for approval until its time was up."
-    assert "retry" in document["fix"]
+    assert made["code"] == "cancelled"
+    assert made["detail"] == "The batch waited for approval until its time was up."
+    assert "retry" in made["fix"]
+
+
+def test_a_fix_names_the_batch_and_nothing_in_it_is_left_to_fill_in():
+    plain = (AssetgenError("x"), RunDied("x"), BatchCancelled("x"))
+    made = [document(e) for e in (*plain, *(ProviderError("x", kind=k) for k in ErrorKind))]
+
+    assert [one["fix"] for one in made if "BATCH" in one["fix"]] == []
+    assert all(BATCH_ID in one["fix"] for one in made[:3])
+
+
+def test_only_the_word_alone_stands_for_the_batch():
+    fix = "`assetgen watch BATCH`, with ASSETGEN_REFERENCE_BATCH_DEADLINE_S=60"
+
+    named = fix_naming(fix, BATCH_ID)
+
+    assert named == f"`assetgen watch {BATCH_ID}`, with ASSETGEN_REFERENCE_BATCH_DEADLINE_S=60"

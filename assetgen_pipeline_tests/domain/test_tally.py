@@ -83,6 +83,27 @@ def test_images_of_refused_references_count_as_failed():
     assert (counts["failed"], counts["not_attempted"], tally.spent) == (2, 4, ZERO)
 
 
+def test_a_failed_item_in_hand_is_still_to_come_and_others_are_not():
+    tally = BatchTally(requested=6, failed_by_reference=1)
+    tally.update(
+        [
+            an_attempt("S1", 1),
+            a_failed_attempt("S1", 2, code="provider-blocked"),
+            a_failed_attempt("S2", 1, code="provider-unavailable"),
+            a_failed_attempt("S2", 2, code="provider-rejected"),
+        ]
+    )
+    in_hand = {"S1/1", "S1/2", "S2/1", "S3/1"}
+
+    counts = tally.counts(in_hand)
+
+    assert (counts["delivered"], counts["blocked"], counts["failed"]) == (1, 1, 2)
+    assert counts["not_attempted"] == 2
+    assert tally.errors(in_hand) == {"provider-blocked": 1, "provider-rejected": 1}
+    assert tally.retried(in_hand) == {"provider-unavailable": 1}
+    assert tally.counts()["failed"] == 3
+
+
 def test_delivered_and_blocked_items_are_at_their_end():
     tally = BatchTally(requested=6)
 

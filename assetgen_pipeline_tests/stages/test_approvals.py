@@ -51,6 +51,7 @@ def test_a_batch_above_the_limit_waits_holding_nothing_and_shows_its_estimate():
     status = read_status(BATCH_ID, store=bench.store)
     assert status.state is BatchState.AWAITING_APPROVAL
     assert (status.estimate_usd, status.reserved_usd, status.rows) == (DEAR.usd(), "0.000000", 2)
+    assert (status.images.requested, status.images.not_attempted) == (2, 2)
     assert bench.ledger.open_holds() == []
     assert read_waiting(BATCH_ID, store=bench.store).cause == "approval"
 

@@ -98,6 +98,46 @@ async def test_failed_images_are_counted_by_their_reason():
     assert found.done == 3
 
 
+async def test_an_image_that_is_tried_again_counts_as_failed_only_once_it_is_given_up():
+    bench, batch, progress = watched(3)
+    lost = ProviderError("no answer", kind=ErrorKind.UNKNOWN_OUTCOME)
+    refused = ProviderError("no", kind=ErrorKind.INVALID_REQUEST)
+    seen = []
+
+    def look():
+        bench.clock.advance(timedelta(seconds=EVERY_S))
+        progress.report()
+        images = read_status(BATCH_ID, store=bench.store).images
+        found = read_progress(BATCH_ID, store=bench.store)
+        seen.append((images.delivered, images.failed, found.done, found.errors, found.retried))
+
+    with progress.working_on(bench.plan(batch)):
+        await bench.generate(
+            batch,
+            ScriptedProvider({"S1/1": [lost], "S2/1": [refused]}),
+            concurrency=1,
+            on_progress=look,
+            on_end=progress.ended,
+        )
+
+    given_up = {"provider-rejected": 1, "provider-unavailable": 1}
+    waits = (0, 0, 0, {}, {"provider-unavailable": 1})
+    assert waits in seen
+    assert (1, 1, 2, {"provider-rejected": 1}, {"provider-unavailable": 1}) in seen
+    assert seen[-1] == (1, 2, 3, given_up, {})
+
+
+async def test_what_a_shard_left_failed_is_failed_however_it_ended():
+    bench, batch, progress = watched(2)
+    busy = ProviderError("busy", kind=ErrorKind.TRANSIENT)
+    with progress.working_on(bench.plan(batch)):
+        await bench.generate(batch, ScriptedProvider({"S2/1": [busy]}))
+
+    progress.report()
+
+    assert read_status(BATCH_ID, store=bench.store).images.failed == 1
+
+
 def test_a_stage_advances_by_what_was_done_and_one_that_nobody_began_does_not():
     bench, batch, _ = watched()
     advance(batch.batch_id, 5, services=bench.services)

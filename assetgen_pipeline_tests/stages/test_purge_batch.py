@@ -165,8 +165,9 @@ async def test_a_batch_whose_images_a_running_one_may_be_reusing_is_refused():
     await publish(bench, BATCH_ID, ["a"])
     write_status(OTHER, BatchState.RUNNING, store=bench.store, clock=bench.clock)
 
-    with pytest.raises(BatchBusy, match="other"):
+    with pytest.raises(BatchBusy, match="other") as refused:
         await purge(bench)
+    assert f"`assetgen watch {OTHER}`" in refused.value.fix
 
 
 @pytest.mark.parametrize(

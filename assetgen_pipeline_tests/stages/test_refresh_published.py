@@ -100,6 +100,7 @@ async def test_after_the_retention_the_results_say_that_their_links_lapsed():
     assert row["image_url_1"] == row["thumbnail_url_1"] == ""
     assert row["urls_expire_at"] == (NOW + 7 * DAY).isoformat()
     assert "no longer kept fresh" in row["error"]
+    assert f"`assetgen refresh-urls {BATCH_ID}` signs new ones" in row["error"]
     assert (row["status"], row["error_code"]) == ("delivered", "")
     assert row["image_uri_1"].startswith("gs://")
     links = json.loads(bench.store.read(FOLDER.manifest))["links"]
