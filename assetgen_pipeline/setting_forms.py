@@ -1,7 +1,9 @@
 """The forms that the text of a setting may have, where no type knows them."""
 
 import re
+from collections.abc import Collection, Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 
 _DURATION = re.compile(r"\A([0-9]{1,12})\s*(s|m|h|d)\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -48,3 +50,11 @@ def ledger_address(value: str) -> str:
         message = "not a ledger's URL: postgresql+psycopg://… or sqlite:///…"
         raise ValueError(message)
     return value
+
+
+def strangers(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """The names that are not known, each with the known one nearest to it, or with nothing."""
+    return {
+        name: next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), "")
+        for name in sorted(set(names) - set(known))
+    }

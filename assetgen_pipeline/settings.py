@@ -19,11 +19,15 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from assetgen_pipeline.alert_settings import AlertSettings
 from assetgen_pipeline.domain.bucket_layout import checked_owner
 from assetgen_pipeline.domain.errors import AssetgenError, OwnerInvalid
-from assetgen_pipeline.setting_forms import bucket_name, duration, ledger_address
+from assetgen_pipeline.setting_forms import bucket_name, duration, ledger_address, strangers
 from assetgen_pipeline.vendor_settings import VendorSettings
 
 PREFIX = "ASSETGEN_"
+# Read by Dagster, for `deploy/dagster.yaml`.
+_LOG_BUCKET = f"{PREFIX}LOG_BUCKET"
 MAX_URL_TTL = timedelta(days=7)
+# Whole micros: money is never rounded silently.
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
 
 class SettingsInvalid(AssetgenError):
@@ -64,19 +68,12 @@ class Settings(AlertSettings, VendorSettings):
     catalogue: Path | None = Field(
         None, description="A TOML file whose models and prices go before the built-in ones."
     )
-    daily_limit_usd: Decimal = Field(
-        Decimal(10), ge=0, le=1_000_000, description="Default limit per owner and day."
+    daily_limit_usd: Dollars = Field(Decimal(10), description="Default limit per owner and day.")
+    project_daily_limit_usd: Dollars | None = Field(
+        None, description="A limit for the whole deployment and day; unset means none."
     )
-    project_daily_limit_usd: Decimal | None = Field(
+    approval_above_usd: Dollars | None = Field(
         None,
-        ge=0,
-        le=1_000_000,
-        description="A limit for the whole deployment and day; unset means none.",
-    )
-    approval_above_usd: Decimal | None = Field(
-        None,
-        ge=0,
-        le=1_000_000,
         description="Batches with a higher estimate wait for `assetgen approve`; unset means none.",
     )
     approval_expires: timedelta = Field(
@@ -271,6 +268,20 @@ def ignored_proxies() -> list[str]:
     return sorted(names - {"NO_PROXY", "no_proxy"})
 
 
+def unknown_variables() -> dict[str, str]:
+    """The variables with our prefix that nothing reads, each with the name nearest to it."""
+    ours = [name.upper() for name in os.environ if name.upper().startswith(PREFIX)]
+    return strangers(ours, [*_variables().values(), _LOG_BUCKET])
+
+
+def _variables() -> dict[str, str]:
+    """The variable of each field."""
+    return {
+        name: str(field.validation_alias or PREFIX + name.upper())
+        for name, field in Settings.model_fields.items()
+    }
+
+
 def secret_values(settings: Settings) -> list[str]:
     """Every secret among the settings, as it could stand in a text."""
     fields = (getattr(settings, name) for name in Settings.model_fields)
@@ -283,10 +294,7 @@ def secret_values(settings: Settings) -> list[str]:
 
 def public_values(settings: Settings) -> dict[str, object]:
     """The settings by variable; secrets only as `set` or `unset`."""
-    return {
-        str(field.validation_alias or PREFIX + name.upper()): _public(getattr(settings, name))
-        for name, field in Settings.model_fields.items()
-    }
+    return {variable: _public(getattr(settings, name)) for name, variable in _variables().items()}
 
 
 def _public(value: object) -> object:

@@ -14,6 +14,7 @@ from assetgen_pipeline.settings import (
     ignored_proxies,
     isolate,
     load_settings,
+    unknown_variables,
 )
 
 
@@ -104,6 +105,9 @@ def test_durations_networks_and_owners_are_read_from_text(environment):
         ("ASSETGEN_DAILY_LIMIT_USD", "-1"),
         ("ASSETGEN_DAILY_LIMIT_USD", "NaN"),
         ("ASSETGEN_DAILY_LIMIT_USD", "lots"),
+        ("ASSETGEN_DAILY_LIMIT_USD", "0.0000001"),
+        ("ASSETGEN_PROJECT_DAILY_LIMIT_USD", "5.0000001"),
+        ("ASSETGEN_APPROVAL_ABOVE_USD", "1e-7"),
         ("ASSETGEN_LOCAL_FAILURE_RATE", "1.5"),
         ("ASSETGEN_INBOX_OWNERS", "ada,Not An Owner"),
         ("GOOGLE_GENAI_USE_VERTEXAI", "perhaps"),
@@ -252,3 +256,16 @@ def test_proxies_that_are_set_are_named(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "localhost")
 
     assert ignored_proxies() == ["HTTPS_PROXY"]
+
+
+def test_variables_that_are_no_setting_are_named_with_the_nearest_that_is(monkeypatch):
+    for name in ("ASSETGEN_DAILY_LIMIT", "ASSETGEN_GENERATON_POOL", "ASSETGEN_XYZZY"):
+        monkeypatch.setenv(name, "5")
+    for name in ("ASSETGEN_MAX_ROWS", "assetgen_shard_rows", "ASSETGEN_LOG_BUCKET", "GENERATON"):
+        monkeypatch.setenv(name, "5")
+
+    assert unknown_variables() == {
+        "ASSETGEN_DAILY_LIMIT": "ASSETGEN_DAILY_LIMIT_USD",
+        "ASSETGEN_GENERATON_POOL": "ASSETGEN_GENERATION_POOL",
+        "ASSETGEN_XYZZY": "",
+    }

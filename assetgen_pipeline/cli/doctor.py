@@ -11,6 +11,7 @@ from assetgen_pipeline.cli.doctor_machine import (
     check_alerts,
     check_disk,
     check_environment,
+    check_names,
     check_versions,
     send_test_alert,
 )
@@ -26,6 +27,7 @@ Check = Callable[[Settings], Iterable[Finding]]
 
 _CHECKS: dict[str, Check] = {
     "versions": check_versions,
+    "settings": check_names,
     "disk": check_disk,
     "bucket": check_bucket,
     "signing": check_signing,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from assetgen_pipeline.domain.alerts import Alert, AlertKind
 from assetgen_pipeline.domain.errors import NotificationFailed
 from assetgen_pipeline.domain.findings import Finding
-from assetgen_pipeline.settings import Settings, ignored_proxies
+from assetgen_pipeline.settings import Settings, ignored_proxies, unknown_variables
 from assetgen_pipeline.wiring.notifier import alert_ways, open_notifier
 
 _LIBRARIES = ("assetgen-pipeline", "dagster", "google-cloud-storage", "pillow", "sqlalchemy")
@@ -48,6 +48,18 @@ def check_environment(settings: Settings) -> Iterator[Finding]:
         yield Finding("warn", "proxies", value, "allow direct egress, or unset them")
     else:
         yield Finding("ok", "proxies", "none set; none is used")
+
+
+def check_names(settings: Settings) -> Iterator[Finding]:
+    """Variables that look like settings and are none: nothing else would say so."""
+    del settings
+    found = unknown_variables()
+    for name, nearest in found.items():
+        value = f"{name} is not the name of a setting and does nothing"
+        fix = f"rename it to {nearest}, or unset it" if nearest else "unset it"
+        yield Finding("warn", "settings", value, f"{fix} (docs/settings.md lists every name)")
+    if not found:
+        yield Finding("ok", "settings", "every ASSETGEN_ variable is the name of one")
 
 
 def check_alerts(settings: Settings) -> Iterator[Finding]:

@@ -134,7 +134,7 @@ def reconcile(attempt: str | None, cost: str | None, *, void: bool, as_json: boo
     if (cost is None) != void:
         raise click.UsageError("--attempt takes either --cost or --void")
     try:
-        actual = Money.from_usd(cost) if cost is not None else None
+        actual = Money.exactly(cost) if cost is not None else None
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with open_ledger(settings) as books:

@@ -120,7 +120,7 @@ def set_limit(owner: str, daily_usd: str, *, as_json: bool) -> int:
     Today's goes no lower than what is held and spent already; the days that follow do.
     """
     try:
-        limit = Money.from_usd(daily_usd)
+        limit = Money.exactly(daily_usd)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     settings = load_settings()

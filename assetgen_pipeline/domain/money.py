@@ -41,6 +41,19 @@ class Money:
         micros = (amount * MICROS_PER_USD).to_integral_value(rounding=ROUND_CEILING)
         return cls(int(micros))
 
+    @classmethod
+    def exactly(cls, usd: str) -> "Money":
+        """Read dollars that somebody typed, who means no other amount.
+
+        Raises:
+            ValueError: not a finite, non-negative decimal number, or finer than a micro.
+        """
+        amount = cls.from_usd(usd)
+        if Decimal(usd) != Decimal(amount.micros).scaleb(-6):
+            message = f"finer than a millionth of a dollar: {usd!r}"
+            raise ValueError(message)
+        return amount
+
     def __add__(self, other: "Money") -> "Money":
         return Money(self.micros + other.micros)
 

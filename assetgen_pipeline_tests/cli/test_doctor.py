@@ -72,7 +72,7 @@ def test_every_dependency_is_tried_for_real(assetgen):
     assert answer.code == 0
     assert set(findings) == {
         *("versions", "disk", "bucket", "clock", "signing", "ledger", "prices", "provider"),
-        *("pools", "daemons", "sensors", "runs", "proxies", "alerts"),
+        *("pools", "daemons", "sensors", "runs", "settings", "proxies", "alerts"),
     }
     assert {name for name, finding in findings.items() if finding["state"] != "ok"} == {"daemons"}
     assert findings["daemons"]["fix"] == "assetgen up"
@@ -294,6 +294,18 @@ def test_proxy_variables_are_named_and_their_values_are_not(assetgen, monkeypatc
 
     assert found(answer)["proxies"]["state"] == "warn"
     assert "HTTPS_PROXY" in found(answer)["proxies"]["value"]
+    assert "CANARY" not in answer.out
+
+
+def test_a_misspelt_setting_is_a_warning_with_the_name_meant_and_no_failure(assetgen, monkeypatch):
+    monkeypatch.setenv("ASSETGEN_MAX_ROW", "CANARY")
+
+    answer = assetgen("doctor", "--json")
+
+    [finding] = [one for one in answer.document if one["subject"] == "settings"]
+    assert (answer.code, finding["state"]) == (0, "warn")
+    assert finding["value"].startswith("ASSETGEN_MAX_ROW ")
+    assert finding["fix"].startswith("rename it to ASSETGEN_MAX_ROWS, ")
     assert "CANARY" not in answer.out
 
 

@@ -148,6 +148,7 @@ def test_reconcile_books_that_it_was_not_billed(assetgen, books, assumed):
         ["--attempt", "{id}", "--void", "--cost", "1"],
         ["--attempt", "{id}", "--cost", "lots"],
         ["--attempt", "{id}", "--cost", "-1"],
+        ["--attempt", "{id}", "--cost", "0.00000012"],
     ],
 )
 def test_reconcile_with_words_that_do_not_fit_is_a_usage_error(assetgen, books, assumed, words):

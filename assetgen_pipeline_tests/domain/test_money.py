@@ -49,6 +49,23 @@ def test_what_is_no_amount_is_refused(usd):
         Money.from_usd(usd)
 
 
+@pytest.mark.parametrize("usd", ["0", "25.5", "0.000001", " 1.50 ", "1.0000000", "1e-6"])
+def test_what_somebody_typed_is_taken_as_it_is(usd):
+    assert Money.exactly(usd).micros == Decimal(usd) * 1_000_000
+
+
+@pytest.mark.parametrize("usd", ["0.0000001", "1.0000005", "1e-7", f"1.{'0' * 40}1"])
+def test_what_somebody_typed_is_never_rounded(usd):
+    with pytest.raises(ValueError, match="finer than a millionth"):
+        Money.exactly(usd)
+
+
+@pytest.mark.parametrize("usd", ["NaN", "-1", "ten", "1e400"])
+def test_what_somebody_typed_that_is_no_amount_is_refused(usd):
+    with pytest.raises(ValueError, match="not an amount"):
+        Money.exactly(usd)
+
+
 @pytest.mark.parametrize(
     "micros", [1.0, True, "1", None, MAX_MICROS + 1, -MAX_MICROS - 1, Decimal(1)]
 )
