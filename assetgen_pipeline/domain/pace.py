@@ -1,9 +1,10 @@
 """How fast to ask one model of one provider: decided from its answers, without waiting.
 
 Requests in flight start at the ceiling. The first refusal of a burst cuts them by a
-quarter, 25 images in a row add one, and the level that was refused is remembered: growth
-goes one step past it and stays there for a while. What the provider asks to wait, everybody
-waits. Token buckets hold limits per minute, where the catalogue knows them.
+quarter, and the level that was refused is remembered: below it a round of images (as many
+as are in flight, 25 at most) adds one, at it 25 in a row, and one step past it growth stays
+for a while. What the provider asks to wait, everybody waits. Token buckets hold limits per
+minute, where the catalogue knows them.
 """
 
 import math
@@ -16,7 +17,7 @@ _CUT = 0.75
 _GROW_AFTER = 25
 _PATIENT_GROW_AFTER = 100
 _OVERSHOOT = 1.1
-_FIRST_PAUSE_S = 2.0
+FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _MINUTE_S = 60.0
 _BURST_SHARE = 20
@@ -38,7 +39,8 @@ class ConcurrencyLimit:
             raise ValueError(message)
         self._ceiling = float(ceiling)
         self._limit = float(ceiling)
-        self._refused_at = math.inf
+        # Nothing was refused yet, and nobody asks for more than the ceiling.
+        self._refused_at = float(ceiling)
         self._answers = 0
 
     @property
@@ -49,13 +51,22 @@ class ConcurrencyLimit:
     def grow(self) -> None:
         """Count one image; enough of them in a row add a slot."""
         self._answers += 1
-        past = self._limit + 1 > max(self._refused_at * _OVERSHOOT, self._refused_at + 1)
-        if self._answers < (_PATIENT_GROW_AFTER if past else _GROW_AFTER):
+        wider = self._limit + 1
+        past = wider > max(self._refused_at * _OVERSHOOT, self._refused_at + 1)
+        if self._answers < (_PATIENT_GROW_AFTER if past else self._images_before(wider)):
             return
         self._answers = 0
-        self._limit = min(self._ceiling, self._limit + 1)
+        self._limit = min(self._ceiling, wider)
         if past:
             self._refused_at = self._limit - 1
+
+    def _images_before(self, wider: float) -> int:
+        """Images in a row that a slot more takes, up to the level that was refused.
+
+        What has worked before is taken up again within a round. The refused level itself
+        is tried no sooner than that, or a provider's true limit would be met every time.
+        """
+        return min(self.slots, _GROW_AFTER) if int(wider) < int(self._refused_at) else _GROW_AFTER
 
     def cut(self) -> None:
         """Give up a quarter, and remember where that was needed."""
@@ -144,7 +155,7 @@ class Pace:
             self._cuts += 1
             self._limit.cut()
             if failure.retry_after_s is None:
-                doubled = _FIRST_PAUSE_S * 2.0 ** min(self._cuts_since_an_image, 10)
+                doubled = FIRST_PAUSE_S * 2.0 ** min(self._cuts_since_an_image, 10)
                 self.pause(min(doubled, _LONGEST_PAUSE_S), now=now)
             self._cuts_since_an_image += 1
         if failure.retry_after_s is not None and failure.kind in ASKS_TO_WAIT:

@@ -98,18 +98,62 @@ def test_twenty_five_images_in_a_row_add_one():
     assert (before, pace.slots) == (75, 76)
 
 
+def test_below_what_was_refused_a_round_of_images_adds_one_and_the_refused_level_takes_longer():
+    pace, slots = Pace(ceiling=8), []
+    pace.end(pace.start(0.0), refused(), now=0.0)
+
+    for count in (5, 1, 24, 1):
+        images(pace, count, now=9.0)
+        slots.append(pace.slots)
+
+    assert slots == [6, 7, 7, 8]
+
+
 def test_growth_stops_for_a_while_one_step_past_what_was_refused():
     limit = ConcurrencyLimit(20)
     for _ in range(5):
         limit.cut()
     slots = []  # Cut at 6.3 to 4.7.
 
-    for images in (49, 1, 99, 1, 99, 1):
-        for _ in range(images):
+    for count in (3, 1, 24, 1, 99, 1, 99, 1):
+        for _ in range(count):
             limit.grow()
         slots.append(limit.slots)
 
-    assert slots == [5, 6, 6, 7, 7, 8]
+    assert slots == [4, 5, 5, 6, 6, 7, 7, 8]
+
+
+def seconds_for(requests, *, latency_s, refuses):
+    """What images take with every slot used; `refuses(number, in_flight)` says which are refused."""
+    pace, now, flying, images, number = Pace(ceiling=8), 0.0, [], 0, 0
+    while images < requests:
+        while (wait_s := pace.wait_s(now)) == 0.0:
+            number += 1
+            started = pace.start(now)
+            failure = refused() if refuses(number, pace.in_flight) else None
+            flying.append((now + latency_s, started, failure))
+        ends_at, started, failure = min(flying, key=lambda one: one[0], default=(math.inf, 0, None))
+        if now + wait_s < ends_at:
+            now += wait_s
+            continue
+        flying.remove((ends_at, started, failure))
+        now = ends_at
+        pace.end(started, failure, now=now)
+        images += failure is None
+    return now
+
+
+def test_bursts_of_refusals_now_and_then_do_not_wear_the_pace_down():
+    seconds = seconds_for(2_000, latency_s=20.0, refuses=lambda number, _: number % 50 < 3)
+
+    assert seconds < 1.35 * 2_000 * 20.0 / 8
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6, 7])
+def test_below_a_provider_s_true_limit_most_of_it_is_used(most):
+    seconds = seconds_for(500, latency_s=20.0, refuses=lambda _, in_flight: in_flight > most)
+
+    assert seconds < 1.4 * 500 * 20.0 / most
 
 
 def test_growth_never_passes_the_ceiling():
