@@ -30,7 +30,12 @@ from assetgen_pipeline.cli.watching import StatusFollower
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.budget import AttemptState
 from assetgen_pipeline.domain.delivery import RefreshCause, SignedUrls
-from assetgen_pipeline.domain.load_test import LoadFigures, fetching_seconds, load_csv
+from assetgen_pipeline.domain.load_test import (
+    LoadFigures,
+    fetching_seconds,
+    generating_seconds,
+    load_csv,
+)
 from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline.domain.status import BatchStatus, is_terminal
 from assetgen_pipeline.ports.object_store import ObjectStore
@@ -219,17 +224,20 @@ class _Rehearsal:
     ) -> LoadFigures:
         asked, fetched = state_of(self._provider), state_of(self._urls["answers"][0])
         counts, settings = asked["counts"], self._settings
+        refusals = counts.get(_TOO_MANY, 0)
+        failures = counts.get(_TRANSIENT, 0) + refusals
         return LoadFigures(
             rows=status.rows,
             images=status.images.requested,
             delivered=status.images.delivered,
             state=status.state.value,
             seconds=round(seconds, 1),
-            ideal_seconds=round(self._ideal(status.images.requested), 1),
+            ideal_seconds=round(self._ideal(status.images.requested, failures, refusals), 1),
             estimate=_money(status.estimate_usd),
             spent=_money(status.spent_usd),
             provider_requests=counts.get("requests", 0),
-            provider_failures=counts.get(_TRANSIENT, 0) + counts.get(_TOO_MANY, 0),
+            provider_failures=failures,
+            provider_refusals=refusals,
             provider_billed=counts.get("billed", 0) - _EARLY_ROWS,
             reference_requests=sum(fetched["counts"].values()),
             hanging_requests=fetched["counts"].get("hangs", 0),
@@ -263,7 +271,7 @@ class _Rehearsal:
             "ledger_violations": broken,
         }
 
-    def _ideal(self, images: int) -> float:
+    def _ideal(self, images: int, failures: int, refusals: int) -> float:
         settings = self._settings
         fetching = fetching_seconds(
             references=images // 2,
@@ -271,7 +279,12 @@ class _Rehearsal:
             hanging=_ODD_ADDRESSES,
             hang_s=(1 + settings.reference_retries) * settings.reference_timeout_s + _BACKOFFS_S,
         )
-        return fetching + images * self._plan.latency_s / settings.generation_concurrency
+        return fetching + generating_seconds(
+            requests=images + failures,
+            latency_s=self._plan.latency_s,
+            concurrency=settings.generation_concurrency,
+            bursts=refusals / _BURST,
+        )
 
 
 def _money(usd: str | None) -> Money:

@@ -77,7 +77,8 @@ def _show(figures: LoadFigures, bars: list[Bar]) -> None:
         f" {figures.seconds / figures.ideal_seconds:.1f} times)",
         "rows": f"{figures.rows}, {figures.rows / figures.seconds:.1f} a second",
         "money": f"estimated {figures.estimate}, spent {figures.spent}",
-        "provider requests": f"{figures.provider_requests}, {figures.provider_failures} failed",
+        "provider requests": f"{figures.provider_requests}, {figures.provider_failures} failed,"
+        f" {figures.provider_refusals} of them as too many",
         "reference requests": str(figures.reference_requests),
         "peak memory": f"{figures.peak_memory_mb:.0f} MB the largest process,"
         f" {figures.peak_memory_all_mb:.0f} MB all",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from assetgen_pipeline.domain.image_request import Value
 from assetgen_pipeline.domain.money import ZERO, Money
+from assetgen_pipeline.domain.pace import FIRST_PAUSE_S
 
 LEAST_DELIVERED = 0.99
 MOST_FETCHES = 4
@@ -23,7 +24,7 @@ class LoadFigures(Value):
     seconds: float
     """From the drop of the batch to its end."""
     ideal_seconds: float
-    """What the latencies alone would take at the concurrency allowed."""
+    """What latencies and provoked pauses alone would take at the concurrency allowed."""
     estimate: Money
     spent: Money
     limit: Money
@@ -31,6 +32,8 @@ class LoadFigures(Value):
     provider_requests: int
     provider_failures: int
     """Requests that the provider answered with an error on purpose."""
+    provider_refusals: int
+    """Those of them that asked to slow down."""
     provider_billed: int
     booked: int
     """Attempts that the ledger has as paid."""
@@ -156,3 +159,10 @@ def fetching_seconds(*, references: int, latency_s: float, hanging: int, hang_s:
     """What latencies alone make all fetches take; `hang_s` is one hanging URL with its retries."""
     together = (hanging * hang_s + references * latency_s) / MOST_FETCHES
     return max(hang_s, together) if hanging else together
+
+
+def generating_seconds(
+    *, requests: int, latency_s: float, concurrency: int, bursts: float
+) -> float:
+    """What latencies alone make all requests take, failed ones too, and a pause for each burst."""
+    return requests * latency_s / concurrency + bursts * FIRST_PAUSE_S

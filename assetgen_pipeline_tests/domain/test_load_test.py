@@ -4,7 +4,13 @@ import csv
 
 import pytest
 
-from assetgen_pipeline.domain.load_test import LoadFigures, fetching_seconds, judge, load_csv
+from assetgen_pipeline.domain.load_test import (
+    LoadFigures,
+    fetching_seconds,
+    generating_seconds,
+    judge,
+    load_csv,
+)
 from assetgen_pipeline.domain.money import ZERO, Money
 
 URLS = {
@@ -29,6 +35,7 @@ def figures(**changes):
             "overrun": ZERO,
             "provider_requests": 107,
             "provider_failures": 7,
+            "provider_refusals": 3,
             "provider_billed": 100,
             "booked": 100,
             "reference_requests": 70,
@@ -112,3 +119,10 @@ def test_the_ideal_time_of_fetches_is_never_less_than_one_that_hangs():
     none = fetching_seconds(references=100, latency_s=0.2, hanging=0, hang_s=33.0)
 
     assert (alone, many, none) == (33.0, 83.0, 5.0)
+
+
+def test_the_ideal_time_of_images_holds_failed_requests_and_the_pause_after_each_burst():
+    calm = generating_seconds(requests=100, latency_s=2.0, concurrency=8, bursts=0)
+    refused = generating_seconds(requests=108, latency_s=2.0, concurrency=8, bursts=1.5)
+
+    assert (calm, refused) == (25.0, 30.0)
