@@ -121,11 +121,12 @@ def run_again(batch_id: str, *, settings: Settings, store: ObjectStore, as_json:
     daemon = steering.daemon_is_alive(settings)
     if not daemon:
         require_ready(settings)
-    write_status(batch_id, BatchState.RECEIVED, store=store, clock=open_clock(), finished_at=None)
     if daemon:
+        # Before the status: whoever closes the run before finds what was asked for since.
         wait_for("run", batch_id, store=store, clock=open_clock())
-        if _taken_up(batch_id, settings=settings, store=store, as_json=as_json):
-            return follow(batch_id, settings=settings, store=store, as_json=as_json)
+    write_status(batch_id, BatchState.RECEIVED, store=store, clock=open_clock(), finished_at=None)
+    if daemon and _taken_up(batch_id, settings=settings, store=store, as_json=as_json):
+        return follow(batch_id, settings=settings, store=store, as_json=as_json)
     # What runs here needs no daemon to take it up.
     stop_waiting(batch_id, store=store)
     with stop_signals():

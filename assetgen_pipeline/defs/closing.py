@@ -36,7 +36,7 @@ from assetgen_pipeline.stages.orders import is_cancelled
 from assetgen_pipeline.stages.recover_holds import expire_hold
 from assetgen_pipeline.stages.services import Services
 from assetgen_pipeline.stages.stop_batch import take_from_inbox
-from assetgen_pipeline.stages.waiting_batches import wait_for
+from assetgen_pipeline.stages.waiting_batches import read_waiting, wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +66,15 @@ def close_run(
     _withdraw_request(run, batch_id, services.store)
     if isinstance(error, BatchCancelled):
         _withdraw_drop(run, batch_id, services)
+        if _goes_on(batch_id, services.store):
+            return False
     if is_taken_over(instance, batch_id, run.run_id, services=services) or not _is_its_own(
         instance, run, batch_id, services.store
     ):
         return False
     # Its own request was taken off the list above; any other was made since, to go on.
-    goes_on = not isinstance(error, BatchCancelled)
-    close_batch(batch_id, error, run_id=run.run_id, services=services, keep_request=goes_on)
+    keep_request = not isinstance(error, BatchCancelled)
+    close_batch(batch_id, error, run_id=run.run_id, services=services, keep_request=keep_request)
     return True
 
 
@@ -110,6 +112,14 @@ def _withdraw_request(run: dg.DagsterRun, batch_id: str, store: ObjectStore) -> 
     """Take the wait that the run was requested for off the list: it had its run."""
     if WAIT_TAG in run.tags:
         store.delete(BatchFolder(batch_id).waiting, generation=int(run.tags[WAIT_TAG]))
+
+
+def _goes_on(batch_id: str, store: ObjectStore) -> bool:
+    """Whether somebody asked for another run since, say by `retry`, and not to stop again."""
+    waiting = read_waiting(batch_id, store=store)
+    return (
+        waiting is not None and waiting.cause == "run" and not is_cancelled(batch_id, store=store)
+    )
 
 
 def _withdraw_drop(run: dg.DagsterRun, batch_id: str, services: Services) -> None:

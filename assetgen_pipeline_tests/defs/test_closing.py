@@ -12,6 +12,7 @@ from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.errors import BatchCancelled
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.stages.batch_status import write_status
+from assetgen_pipeline.stages.orders import order_cancel
 from assetgen_pipeline.stages.waiting_batches import wait_for
 from assetgen_pipeline_tests.builders import BATCH_ID, a_csv
 from assetgen_pipeline_tests.fake_deployment import add_run, hold, waits
@@ -87,6 +88,8 @@ def test_a_retry_that_was_asked_for_before_the_run_was_closed_stays_unless_it_wa
     error = BatchCancelled("stop") if cancelled else RunFailed("a step of the run failed")
     run = add_run(deployment.instance, status=dg.DagsterRunStatus.FAILURE)
     wait_for("run", BATCH_ID, store=deployment.store, clock=deployment.clock)
+    if cancelled:
+        order_cancel(BATCH_ID, by="somebody", store=deployment.store, clock=deployment.clock)
 
     close_run(deployment.instance, run, error, services=deployment.services)
 

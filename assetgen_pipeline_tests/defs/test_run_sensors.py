@@ -1,6 +1,7 @@
 """Run sensors: what ended badly is closed, what is dead is ended."""
 
 import dagster as dg
+import pytest
 
 from assetgen_pipeline.defs.sensors import (
     cancelled_run_sensor,
@@ -9,10 +10,15 @@ from assetgen_pipeline.defs.sensors import (
     inbox_sensor,
 )
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.errors import BatchCancelled
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
 from assetgen_pipeline.domain.status import BatchState
+from assetgen_pipeline.stages.batch_status import write_status
+from assetgen_pipeline.stages.close_batch import close_batch
+from assetgen_pipeline.stages.orders import order_cancel
+from assetgen_pipeline.stages.waiting_batches import wait_for
 from assetgen_pipeline_tests.builders import BATCH_ID, a_csv
-from assetgen_pipeline_tests.fake_deployment import add_run
+from assetgen_pipeline_tests.fake_deployment import add_run, waits
 from assetgen_pipeline_tests.sensor_bench import ask, end_of_run
 
 CSV = a_csv(["S1", "a kitchen"], ["S2", "a harbour"])
@@ -86,6 +92,40 @@ def test_a_run_that_is_cancelled_in_the_queue_takes_its_file_with_it(deployment)
     status = deployment.status(request.partition_key)
     assert (status.state, status.images.not_attempted) == (BatchState.CANCELLED, 2)
     assert deployment.has(BatchFolder(request.partition_key).results)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_retry_that_comes_before_the_cancelled_run_is_closed_is_not_taken_back(
+    deployment, claimed
+):
+    result = a_failed_run(deployment)
+    run = (
+        deployment.instance.get_run_by_id(result.run_id)
+        if claimed
+        else add_run(deployment.instance, status=dg.DagsterRunStatus.CANCELED)
+    )
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.RUN_CANCELED.value, job_name=run.job_name
+    )
+    services, error = deployment.services, BatchCancelled("by `cancel`")
+    close_batch(BATCH_ID, error, run_id=result.run_id, services=services)
+    wait_for("run", BATCH_ID, store=deployment.store, clock=deployment.clock)
+    write_status(BATCH_ID, BatchState.RECEIVED, store=deployment.store, clock=deployment.clock)
+
+    cancelled_run_sensor(end_of_run(cancelled_run_sensor, run.run_id, deployment, event))
+
+    assert (deployment.status().state, waits(deployment)) == (BatchState.RECEIVED, "run")
+
+
+def test_what_is_ordered_to_stop_since_it_was_asked_for_is_closed(deployment):
+    result = a_failed_run(deployment)
+    event = result.all_events[-1]
+    wait_for("run", BATCH_ID, store=deployment.store, clock=deployment.clock)
+    order_cancel(BATCH_ID, by="somebody", store=deployment.store, clock=deployment.clock)
+
+    cancelled_run_sensor(end_of_run(cancelled_run_sensor, result.run_id, deployment, event))
+
+    assert (deployment.status().state, waits(deployment)) == (BatchState.CANCELLED, None)
 
 
 def test_a_failed_run_of_no_batch_is_left_alone(deployment):
