@@ -105,7 +105,11 @@ def _option(option, context):
     elif isinstance(option.type, click.types.IntRange | click.types.FloatRange):
         names += f" {option.type.min:g} to {option.type.max:g}"
     default = option.get_default(context)
-    shown = f"`{default}`" if isinstance(default, int | float | str) and default else "none"
+    shown = (
+        f"`{default}`".replace(".0`", "`")
+        if isinstance(default, int | float | str) and default
+        else "none"
+    )
     if option.required:
         shown = "required"
     elif option.is_flag:
@@ -139,7 +143,7 @@ def _default(field):
             size, unit = next(one for one in units if span.total_seconds() % one[0] == 0)
             return f"{span.total_seconds() / size:g}{unit}"
         case int() | float() | Decimal() | Path() | str() as value if str(value):
-            return str(value)
+            return str(value).removesuffix(".0")
         case _:
             return "empty"
 

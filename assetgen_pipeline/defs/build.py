@@ -8,7 +8,6 @@ import dagster as dg
 from assetgen_pipeline.defs.assets import inbox_csv
 from assetgen_pipeline.defs.cost_daily import cost_daily_definitions
 from assetgen_pipeline.defs.gcs_resource import GCSResource
-from assetgen_pipeline.defs.heartbeat import heartbeat
 from assetgen_pipeline.defs.io_managers import ArtifactIOManager
 from assetgen_pipeline.defs.jobs import BATCH_ASSETS, BATCH_CHECKS, generate_batch
 from assetgen_pipeline.defs.resources import (
@@ -19,6 +18,7 @@ from assetgen_pipeline.defs.resources import (
     ServicesResource,
 )
 from assetgen_pipeline.defs.run_log import CONSOLE, console_logger
+from assetgen_pipeline.defs.schedules import all_schedules
 from assetgen_pipeline.defs.sensors import SENSORS
 from assetgen_pipeline.defs.slot_queue import one_process
 from assetgen_pipeline.defs.url_refresh import IN_MEMORY, refresh_urls
@@ -59,8 +59,8 @@ def build_definitions(
         asset_checks=BATCH_CHECKS,
         jobs=[generate_batch, refresh_urls],
         sensors=SENSORS,
+        schedules=all_schedules(settings.budget_time_zone),
         resources={**resources, IN_MEMORY: dg.mem_io_manager},
-        schedules=[heartbeat],
         executor=one_process,
         loggers={CONSOLE: console_logger},
     )

@@ -4,7 +4,6 @@ https://docs.dagster.io/guides/build/partitions-and-backfills
 """
 
 from datetime import date, timedelta
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -12,7 +11,6 @@ from assetgen_pipeline.defs.assets import OWNERS
 from assetgen_pipeline.defs.metadata import day_cost_metadata, table_schema
 from assetgen_pipeline.defs.recorded_costs import record_corrections, recorded
 from assetgen_pipeline.defs.run_log import RUN_LOG_CONFIG
-from assetgen_pipeline.domain.budget import day_bounds
 from assetgen_pipeline.domain.day_spend import DAY_COLUMNS
 from assetgen_pipeline.stages.report_costs import day_disagreements, report_day
 from assetgen_pipeline.stages.services import Services
@@ -20,13 +18,11 @@ from assetgen_pipeline.stages.services import Services
 FIRST_DAY = "2026-01-01"
 NAME = "cost_daily"
 JOB = "publish_costs"
-_LOOK_BACK = timedelta(days=90)
-_DAYS_PER_TICK = 31
 _SHOWN = 20
 
 
 def cost_daily_definitions(time_zone: str, *, uri: str) -> dg.Definitions:
-    """`cost_daily`, its check, its job, and the schedule that keeps it fresh."""
+    """`cost_daily`, its check and its job; `schedules` keeps it fresh."""
     # The present day is a partition too.
     days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, timezone=time_zone, end_offset=1)
     asset = _asset(days, time_zone, uri)
@@ -36,9 +32,7 @@ def cost_daily_definitions(time_zone: str, *, uri: str) -> dg.Definitions:
         description="A budget day's sums from the ledger: one run per day published.",
         config=RUN_LOG_CONFIG,
     )
-    return dg.Definitions(
-        assets=[asset], asset_checks=[_check(days)], jobs=[job], schedules=[_schedule(time_zone)]
-    )
+    return dg.Definitions(assets=[asset], asset_checks=[_check(days)], jobs=[job])
 
 
 def _asset(days: dg.DailyPartitionsDefinition, time_zone: str, uri: str) -> dg.AssetsDefinition:
@@ -92,45 +86,3 @@ def _check(days: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
         )
 
     return day_costs_agree
-
-
-def _schedule(time_zone: str) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        name="publish_costs_schedule",
-        cron_schedule="5 * * * *",
-        execution_timezone=time_zone,
-        job_name=JOB,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Publishes yesterday once it is over, and every day whose ledger moved.",
-    )
-    def publish_costs_schedule(
-        context: dg.ScheduleEvaluationContext, services: dg.ResourceParam[Services]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        due = days_due(context.instance, ZoneInfo(time_zone), services=services)
-        tick = context.scheduled_execution_time.isoformat()
-        requests = [
-            dg.RunRequest(partition_key=day.isoformat(), run_key=f"{day} {tick}")
-            for day in due[-_DAYS_PER_TICK:]
-        ]
-        return requests or dg.SkipReason("every day is published as the ledger has it")
-
-    return publish_costs_schedule
-
-
-def days_due(
-    instance: dg.DagsterInstance, time_zone: ZoneInfo, *, services: Services
-) -> list[date]:
-    """The days whose ledger moved since they were published, and yesterday once it is over."""
-    today = services.ledger.budget_date(services.clock.now())
-    yesterday = today - timedelta(days=1)
-    entries = services.ledger.day_entries(today - _LOOK_BACK)
-    due = []
-    for day in sorted({*entries, yesterday}):
-        said = recorded(instance, NAME, day.isoformat())
-        moved = said is None or said.numbers.get("ledger_entries") != entries.get(day, 0)
-        unfinished = (
-            said is not None and day < today and said.at < day_bounds(day, time_zone)[1].timestamp()
-        )
-        if moved or unfinished:
-            due.append(day)
-    return due

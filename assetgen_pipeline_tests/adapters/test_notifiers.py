@@ -2,8 +2,6 @@
 
 import logging
 import socket
-import socketserver
-import threading
 
 import pytest
 from werkzeug import Response
@@ -16,6 +14,7 @@ from assetgen_pipeline.domain.errors import NotificationFailed
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.testing.notifier import RecordingNotifier
 from assetgen_pipeline.wiring.notifier import open_alerting
+from assetgen_pipeline_tests.mail_server import a_mail_server, mailer
 
 ALERT = Alert(
     kind=AlertKind.RUN_FAILED,
@@ -84,49 +83,10 @@ def test_a_webhook_that_nobody_serves_or_that_hangs_fails_without_its_address():
     assert failed.value.__cause__ is None
 
 
-class MailServer(socketserver.StreamRequestHandler):
-    """Enough of SMTP to take one message, or to refuse the recipient."""
-
-    def handle(self):
-        self.wfile.write(b"220 test\r\n")
-        body = False
-        for raw in self.rfile:
-            line = raw.decode().rstrip("\r\n")
-            if body:
-                self.server.mail.append(line)
-                if line == ".":
-                    body = False
-                    self.wfile.write(b"250 taken\r\n")
-            elif line.upper() == "DATA":
-                body = True
-                self.wfile.write(b"354 go on\r\n")
-            elif line.lower().startswith("rcpt") and self.server.refuses:
-                self.wfile.write(b"550 no such person\r\n")
-            elif line.lower() == "quit":
-                self.wfile.write(b"221 bye\r\n")
-                return
-            else:
-                self.wfile.write(b"250 ok\r\n")
-
-
 @pytest.fixture
 def mail_server():
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailServer) as server:
-        server.mail, server.refuses = [], False
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with a_mail_server() as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def mailer(server):
-    return EmailNotifier(
-        "oncall@shop.test",
-        sender="assetgen@shop.test",
-        server=f"127.0.0.1:{server.server_address[1]}",
-    )
 
 
 def test_the_mail_names_the_trouble_in_its_subject_and_has_the_whole_text(mail_server):

@@ -9,8 +9,8 @@ import pytest
 
 from assetgen_pipeline.adapters.parquet_costs import ParquetCostFacts
 from assetgen_pipeline.defs.closing import sweep
-from assetgen_pipeline.defs.cost_daily import days_due
 from assetgen_pipeline.defs.recorded_costs import recorded
+from assetgen_pipeline.defs.schedules import days_due
 from assetgen_pipeline.defs.workers import worker_identity
 from assetgen_pipeline.domain.bucket_layout import BatchFolder, day_costs_name
 from assetgen_pipeline.domain.budget import AttemptState

@@ -104,7 +104,7 @@ def test_the_checks_are_these(repository):
     assert found == CHECKS
 
 
-def test_the_jobs_and_sensors_are_these(repository):
+def test_the_jobs_sensors_and_schedules_are_these(repository):
     assert {job.name for job in repository.get_all_jobs()} == {
         "__ASSET_JOB",
         "generate_batch",
@@ -121,11 +121,18 @@ def test_the_jobs_and_sensors_are_these(repository):
         "deployment_alert_sensor",
         "ledger_alert_sensor",
     }
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "heartbeat",
+        "publish_costs_schedule",
+    }
 
 
-def test_every_sensor_runs_without_anybody_switching_it_on(repository):
+def test_every_sensor_and_schedule_runs_without_anybody_switching_it_on(repository):
     assert {sensor.default_status for sensor in repository.sensor_defs} == {
         dg.DefaultSensorStatus.RUNNING
+    }
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {
+        dg.DefaultScheduleStatus.RUNNING
     }
 
 
@@ -216,3 +223,4 @@ def test_the_instance_file_is_one_that_dagster_accepts(tmp_path):
         assert instance.global_op_concurrency_default_limit == 1
         # Our own sensor runs what died; two mechanisms would run it twice.
         assert not instance.run_retries_enabled
+        assert not instance.run_retries_retry_on_asset_or_op_failure

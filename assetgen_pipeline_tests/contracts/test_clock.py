@@ -1,3 +1,5 @@
+"""What every clock keeps to, the system's or a test's."""
+
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -7,6 +9,44 @@ from assetgen_pipeline.adapters.system_clock import SystemClock
 from assetgen_pipeline.testing.clock import ManualClock
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(params=[ManualClock, SystemClock])
+def clock(request):
+    return request.param()
+
+
+def test_the_present_is_aware_and_in_utc(clock):
+    assert clock.now().tzinfo is UTC
+
+
+async def test_a_sleep_takes_its_time_and_neither_clock_goes_back(clock):
+    before, began = clock.now(), clock.monotonic()
+
+    await clock.sleep(0.01)
+
+    assert clock.now() >= before
+    assert clock.monotonic() - began >= 0.009
+
+
+async def test_others_run_while_one_sleeps(clock):
+    order = []
+
+    async def sleeper():
+        await clock.sleep(0.01)
+        order.append("sleeper")
+
+    async def other():
+        order.append("other")
+
+    await asyncio.gather(sleeper(), other())
+
+    assert order == ["other", "sleeper"]
+
+
+async def test_no_time_at_all_is_slept_at_once(clock):
+    await clock.sleep(0)
+    await clock.sleep(-1)
 
 
 def test_manual_time_stands_still_until_it_is_moved():
@@ -51,14 +91,3 @@ async def test_a_manual_sleep_is_recorded_and_lets_others_run():
     assert order == ["a begins", "b begins", "a ends", "b ends"]
     assert clock.sleeps == [2, 2]
     assert clock.monotonic() == 4
-
-
-async def test_the_system_clock_is_aware_and_moves_on():
-    clock = SystemClock()
-    before, began = clock.now(), clock.monotonic()
-
-    await clock.sleep(0.01)
-
-    assert before.utcoffset() == timedelta(0)
-    assert clock.now() >= before
-    assert clock.monotonic() - began >= 0.009
