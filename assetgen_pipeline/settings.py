@@ -122,6 +122,8 @@ class Settings(AlertSettings, VendorSettings):
         "auto", description="Who signs URLs; `local` is a throw-away key for the local bucket."
     )
     max_rows: int = Field(10_000, ge=1, le=1_000_000, description="Rows a file may have.")
+    max_columns: int = Field(64, ge=2, le=1_000, description="Columns a file may have.")
+    max_file_mib: int = Field(64, ge=1, le=1_024, description="MiB a file may have.")
     max_runs_per_tick: int = Field(
         20, ge=1, le=1_000, description="Runs that the inbox sensor requests at most in one tick."
     )

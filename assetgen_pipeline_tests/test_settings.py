@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_contract():
     assert settings.url_ttl == timedelta(days=7)
     assert settings.url_refresh_margin == timedelta(minutes=5)
     assert (settings.max_rows, settings.max_runs_per_tick, settings.shard_rows) == (10_000, 20, 250)
+    assert (settings.max_file_mib, settings.max_columns) == (64, 64)
     assert (settings.reference_concurrency, settings.reference_retries) == (4, 2)
     assert (settings.generation_concurrency, settings.generation_pool) == (8, 2)
     assert settings.uses_local_bucket

@@ -17,6 +17,7 @@ from assetgen_pipeline.domain.errors import BatchRejected, FileProblem
 from assetgen_pipeline.domain.image_request import ImageRequest
 from assetgen_pipeline.domain.reference_url import Network
 from assetgen_pipeline.domain.request_row import FIELDS, ReferenceRules, RowInvalid, read_row
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 
 MAX_CELL_CHARACTERS = 65_536
 _PROBLEMS_KEPT = 1_000
@@ -46,9 +47,15 @@ class CsvLimits:
     max_bytes: int = 64 * 1024 * 1024
     max_rows: int = 10_000
     max_columns: int = 64
+    """Without those that `results.csv` adds, so that it can be dropped again."""
     allowed_networks: tuple[Network, ...] = ()
     own_endpoint: str = ""
     """The emulator's address, where one stands in for Google."""
+
+    @property
+    def most_columns(self) -> int:
+        """Of a file of results."""
+        return self.max_columns + len(RESULT_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +164,7 @@ class _Lines:
 
 def _records(text: str, *, limits: CsvLimits, problems: _Problems) -> Iterator[_Record]:
     """All records that are not blank, up to the first that is malformed."""
-    lines = _Lines(text, limit=limits.max_columns * (2 * MAX_CELL_CHARACTERS + 3))
+    lines = _Lines(text, limit=limits.most_columns * (2 * MAX_CELL_CHARACTERS + 3))
     # Its own limit on a cell (131,072) is global to the process, so ours is checked per row.
     reader = csv.reader(lines, strict=True)
     line = blank = 0
@@ -193,8 +200,9 @@ def _read_header(header: _Record, *, limits: CsvLimits, problems: _Problems) -> 
             shown = "" if _name_problem(known) else _label(name)
             problems.add(header.line, shown, "csv-header", f"column {index + 1}: {detail}")
         columns.setdefault(known, index)
-    if len(header.cells) > limits.max_columns:
-        detail = f"the header has {len(header.cells)} columns; {limits.max_columns} are allowed"
+    counted = sum(normalized_column(name) not in RESULT_COLUMNS for name in header.cells)
+    if counted > limits.max_columns:
+        detail = f"the header has {counted} columns; {limits.max_columns} are allowed"
         problems.add(header.line, "", "csv-header", detail)
     missing = [name for name in _REQUIRED if name not in columns]
     if missing:

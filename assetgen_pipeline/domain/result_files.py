@@ -13,22 +13,9 @@ from assetgen_pipeline.domain.csv_cells import write_csv
 from assetgen_pipeline.domain.delivery import SignedUrls
 from assetgen_pipeline.domain.image_request import MAX_VARIANTS
 from assetgen_pipeline.domain.outcome import BatchOutcome, ImageOutcome, RowOutcome, RowStatus
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 
 _VARIANTS = range(1, MAX_VARIANTS + 1)
-RESULT_COLUMNS = (
-    "status",
-    "images_delivered",
-    *(f"image_uri_{variant}" for variant in _VARIANTS),
-    *(f"image_url_{variant}" for variant in _VARIANTS),
-    *(f"thumbnail_url_{variant}" for variant in _VARIANTS),
-    "urls_expire_at",
-    "references_used",
-    "references_unfetched",
-    "cost_usd",
-    "attempts",
-    "error_code",
-    "error",
-)
 _LAPSED = (
     "the links ended on {} and are no longer kept fresh; `assetgen refresh-urls {}` signs new ones"
 )

@@ -65,7 +65,9 @@ def open_catalogue(settings: Settings) -> Catalogue:
 def csv_limits(settings: Settings) -> CsvLimits:
     """How much a file may ask of us."""
     return CsvLimits(
+        max_bytes=settings.max_file_mib * 1024 * 1024,
         max_rows=settings.max_rows,
+        max_columns=settings.max_columns,
         allowed_networks=settings.reference_allowed_networks,
         own_endpoint=own_endpoint(settings),
     )

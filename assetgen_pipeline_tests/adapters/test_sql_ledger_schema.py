@@ -1,7 +1,9 @@
 """The ledger's schema: created, upgraded, refused, and the same as the code says."""
 
+import re
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -125,6 +127,14 @@ def test_the_journal_is_append_only(empty, database, change):
         _execute(database, change)
     assert broken(ledger) == []
     ledger.close()
+
+
+def test_the_page_on_the_ledger_describes_every_view():
+    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(v_\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+
+    described = {view: " ".join(re.findall(r"`(\w+)`", columns)) for view, columns in rows}
+    assert described == VIEWS
 
 
 @pytest.mark.parametrize("view", VIEWS)

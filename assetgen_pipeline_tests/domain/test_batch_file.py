@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from assetgen_pipeline.domain.batch_file import CsvLimits, check_size
 from assetgen_pipeline.domain.errors import BatchRejected
 from assetgen_pipeline.domain.image_request import AspectRatio, ReferenceMode
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 from assetgen_pipeline_tests.builders import a_csv, found, parse, problems_of
 
 
@@ -101,7 +102,7 @@ def test_a_file_of_results_can_be_dropped_again():
         ("text after quote", b'scene_id,prompt\nS1,"x"y\n', (2, "", "csv-malformed")),
         ("open quote in header", b'scene_id,"prompt\nS1,x\n', (1, "", "csv-malformed")),
         ("lone carriage return", b"scene_id,prompt\nS1,p\rS2,q\n", (2, "", "csv-malformed")),
-        ("endless record", b"scene_id,prompt\n" + b"," * 9_000_000, (2, "", "csv-malformed")),
+        ("endless record", b"scene_id,prompt\n" + b"," * 11_000_000, (2, "", "csv-malformed")),
         ("endless cell", b'scene_id,prompt\nS1,"' + b"x" * 140_000, (2, "", "csv-malformed")),
         ("large cell", b"scene_id,prompt,n\nS1,p," + b"x" * 65_537, (2, "n", "row-invalid")),
         ("nul", b"scene_id,prompt\nS1,a\0b\n", (2, "prompt", "row-invalid")),
@@ -246,6 +247,13 @@ def test_a_file_may_have_64_mib_64_columns_and_10000_rows_and_no_more():
     assert found(a_csv(["S1", "p"], header=[*wide, "c62"])) == [(1, "", "csv-header")]
     assert len(parse(long).requests) == 10_000
     assert found(long + b"X,p\n") == [(10_002, "", "row-limit")]
+
+
+def test_the_columns_of_results_count_for_nothing_so_that_the_widest_file_can_be_dropped_again():
+    wide = ["scene_id", "prompt", *(f"c{n}" for n in range(62)), *RESULT_COLUMNS]
+
+    assert len(parse(a_csv(["S1", "p"], header=wide)).requests) == 1
+    assert found(a_csv(["S1", "p"], header=[*wide, "c62"])) == [(1, "", "csv-header")]
 
 
 def test_a_long_file_is_not_read_past_the_row_limit():

@@ -6,8 +6,8 @@ from assetgen_pipeline.domain.batch_file import CsvLimits, parse_batch_file
 from assetgen_pipeline.domain.csv_cells import unescape_cell
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.outcome import batch_outcome
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 from assetgen_pipeline.domain.result_files import (
-    RESULT_COLUMNS,
     SignedLink,
     failed_csv,
     manifest,

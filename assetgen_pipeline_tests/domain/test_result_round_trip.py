@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from assetgen_pipeline.domain.csv_cells import write_csv
 from assetgen_pipeline.domain.errors import BatchRejected
 from assetgen_pipeline.domain.outcome import batch_outcome
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 from assetgen_pipeline.domain.result_files import (
-    RESULT_COLUMNS,
     SignedLink,
     failed_csv,
     results_csv,

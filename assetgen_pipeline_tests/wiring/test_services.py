@@ -10,6 +10,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline.testing.ledger import InMemoryLedger
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
+from assetgen_pipeline.wiring.deployment import csv_limits
 from assetgen_pipeline.wiring.services import open_services
 from assetgen_pipeline_tests.builders import BUCKET, NOW
 
@@ -45,3 +46,11 @@ def test_the_signer_is_opened_once(services, monkeypatch):
         [second] = opened.signer.sign(["a"], ttl=timedelta(hours=1), now=NOW)
 
     assert (first, first.signer) == (second, "local")
+
+
+def test_the_limits_of_files_are_settings(tmp_path):
+    settings = load_settings(home=tmp_path, max_rows=7, max_columns=8, max_file_mib=9)
+
+    limits = csv_limits(settings)
+
+    assert (limits.max_rows, limits.max_columns, limits.max_bytes) == (7, 8, 9 * 1024 * 1024)
