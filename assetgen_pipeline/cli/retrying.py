@@ -124,7 +124,8 @@ def run_again(batch_id: str, *, settings: Settings, store: ObjectStore, as_json:
     if daemon:
         # Before the status: whoever closes the run before finds what was asked for since.
         wait_for("run", batch_id, store=store, clock=open_clock())
-    write_status(batch_id, BatchState.RECEIVED, store=store, clock=open_clock(), finished_at=None)
+    anew = {"finished_at": None, "problem": None}
+    write_status(batch_id, BatchState.RECEIVED, store=store, clock=open_clock(), **anew)
     if daemon and _taken_up(batch_id, settings=settings, store=store, as_json=as_json):
         return follow(batch_id, settings=settings, store=store, as_json=as_json)
     # What runs here needs no daemon to take it up.

@@ -48,7 +48,10 @@ def write_status(
     clock: Clock,
     **changes: Any,  # noqa: ANN401 - fields of the model, which validates them
 ) -> BatchStatus:
-    """Set the state and the fields given; the others stay as they were."""
+    """Set the state and the fields given; the others stay as they were.
+
+    A batch that has no problem any more (`problem=None`) has no `problem.json` either.
+    """
     now = clock.now().isoformat()
     try:
         known = read_status(batch_id, store=store).model_dump()
@@ -64,6 +67,8 @@ def write_status(
     status = BatchStatus.model_validate(fields)
     data = status.model_dump_json(indent=1).encode()
     store.write(BatchFolder(batch_id).status, data, content_type=_JSON)
+    if changes.get("problem", status) is None:
+        store.delete(BatchFolder(batch_id).problem)
     return status
 
 

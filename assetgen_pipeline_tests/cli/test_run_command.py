@@ -78,6 +78,8 @@ def test_a_refused_batch_ends_with_3_and_goes_through_once_its_budget_is_raised(
     assert (code, done["state"]) == (0, "completed")
     assert done["problem"] is None
     assert done["spent_usd"] == "0.004000"
+    assert home.run("results", refused["batch_id"], "-o", tmp_path / "out", **poor)[0] == 0
+    assert not (tmp_path / "out" / "problem.json").exists()
 
 
 @pytest.mark.parametrize(

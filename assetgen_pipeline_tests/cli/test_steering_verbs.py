@@ -314,6 +314,9 @@ def test_a_retry_beside_a_live_daemon_is_handed_to_it_with_its_rows(
 ):
     """The daemon is played by this test: it takes the batch up and ends it."""
     batch_id = a_batch("ada.handed.0000000d", BatchState.CANCELLED)
+    problem = {"code": "cancelled", "title": "Cancelled"}
+    ended = {"store": services.store, "clock": services.clock, "problem": problem}
+    write_status(batch_id, BatchState.CANCELLED, **ended)
 
     def alive(_settings):
         return True
@@ -321,6 +324,7 @@ def test_a_retry_beside_a_live_daemon_is_handed_to_it_with_its_rows(
     def taken_up(batch, **_options):
         status = read_status(batch, store=services.store)
         assert (status.state, status.finished_at) == (BatchState.RECEIVED, None)
+        assert status.problem is None
         assert read_waiting(batch, store=services.store).cause == "run"
         write_status(
             batch,

@@ -80,6 +80,18 @@ def test_a_field_can_be_emptied_again():
     assert (status.problem, status.finished_at) == (None, None)
 
 
+def test_a_batch_that_goes_on_has_no_problem_in_its_folder_either():
+    bench = Bench()
+    bench.store.write(FOLDER.problem, b"{}", content_type="application/problem+json")
+
+    write(bench, BatchState.RUNNING, reserved_usd="0.000000")
+    kept = bench.store.stat(FOLDER.problem)
+    write(bench, BatchState.VALIDATING, problem=None)
+
+    assert kept is not None
+    assert bench.store.stat(FOLDER.problem) is None
+
+
 @pytest.mark.parametrize("changes", [{"reserved_usd": "$6"}, {"colour": "red"}])
 def test_a_field_that_the_document_does_not_have_or_allow_is_not_written(changes):
     bench = Bench()
