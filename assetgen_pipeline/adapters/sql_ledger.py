@@ -34,6 +34,7 @@ from assetgen_pipeline.domain.budget import (
     BudgetDay,
     Hold,
     InvariantCheck,
+    OwnedImage,
     StoredImage,
 )
 from assetgen_pipeline.domain.day_spend import DaySpend
@@ -217,8 +218,8 @@ class SqlLedger(LedgerRecovery, Ledger):
             lambda connection: attempt_rows.of_batch(connection, batch_id, since=since)
         )
 
-    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, StoredImage]:
-        """Images that this owner already paid for, by content address."""
+    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, OwnedImage]:
+        """Images that this owner already paid for, the newest of each content address."""
         return self._database.read(
             lambda connection: attempt_rows.images(connection, owner, image_ids)
         )

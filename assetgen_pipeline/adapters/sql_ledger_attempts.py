@@ -1,11 +1,12 @@
 """Attempts: intents, images served again, and what the ledger says of both."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, and_, bindparam, case, func, insert, or_, select
+from sqlalchemy import Connection, Row, Text, and_, bindparam, case, func, insert, select
 
 from assetgen_pipeline.adapters.sql_ledger_days import DayBook
 from assetgen_pipeline.adapters.sql_ledger_holds import free_micros, move_hold, take_cover
@@ -17,6 +18,7 @@ from assetgen_pipeline.domain.budget import (
     AttemptState,
     AttemptToken,
     BookedImage,
+    OwnedImage,
     StoredImage,
     budget_date_at,
 )
@@ -38,18 +40,11 @@ _INSERT = insert(attempt)
 _LOCK_CONTENT = select(
     func.pg_advisory_xact_lock(func.hashtextextended(bindparam("b_content", type_=Text), 0))
 )
-_TWIN = (
-    select(attempt.c.attempt_id)
-    .where(
-        attempt.c.owner == bindparam("b_owner"),
-        attempt.c.image_id == bindparam("b_image"),
-        or_(
-            attempt.c.state == AttemptState.INTENT.value,
-            and_(attempt.c.state == AttemptState.CAPTURED.value, attempt.c.image_json.is_not(None)),
-        ),
-    )
-    .limit(1)
-)
+_has_image = and_(attempt.c.state == AttemptState.CAPTURED.value, attempt.c.image_json.is_not(None))
+_TWINS = select(
+    func.count(case((attempt.c.state == AttemptState.INTENT.value, 1))).label("in_flight"),
+    func.count(case((_has_image, 1))).label("served"),
+).where(attempt.c.owner == bindparam("b_owner"), attempt.c.image_id == bindparam("b_image"))
 _STATE = select(attempt.c.state).where(attempt.c.attempt_id == bindparam("b_attempt"))
 
 
@@ -67,7 +62,7 @@ def open_attempt(
     if in_flight:
         raise IdempotencyConflict("the item has an attempt in flight already")
     if request.once:
-        _refuse_twins(connection, row.owner, request.image_id)
+        _refuse_twins(connection, row.owner, request)
     values = _new_attempt(book, row, request, number + 1, now=now)
     ceiling = request.ceiling.micros
     missing = max(0, ceiling - (0 if request.further else free_micros(row)))
@@ -80,16 +75,18 @@ def open_attempt(
     )
 
 
-def _refuse_twins(connection: Connection, owner: str, image_id: str) -> None:
+def _refuse_twins(connection: Connection, owner: str, request: AttemptRequest) -> None:
     """Make sure that nobody pays for an image that the owner has, or is having made.
 
     Raises:
         ContentTaken: somebody else was first.
     """
+    image_id = request.image_id
     if connection.dialect.name == "postgresql":
         # SQLite has one writer at a time; here two could look before either has written.
         connection.execute(_LOCK_CONTENT, {"b_content": f"{owner}/{image_id}"})
-    if connection.scalar(_TWIN, {"b_owner": owner, "b_image": image_id}) is not None:
+    twins = connection.execute(_TWINS, {"b_owner": owner, "b_image": image_id}).one()
+    if twins.in_flight or twins.served > request.gone:
         raise ContentTaken("the owner has this image, or is having it made")
 
 
@@ -151,20 +148,26 @@ def of_batch(
     return [record(row) for row in connection.execute(statement)]
 
 
-def images(connection: Connection, owner: str, image_ids: Sequence[str]) -> dict[str, StoredImage]:
+def images(connection: Connection, owner: str, image_ids: Sequence[str]) -> dict[str, OwnedImage]:
     """The newest stored image of each content address that the owner paid for."""
     ids = list(dict.fromkeys(image_ids))
-    found: dict[str, StoredImage] = {}
+    newest: dict[str, str] = {}
+    served: Counter[str] = Counter()
     for start in range(0, len(ids), _IDS_PER_QUERY):
         statement = select(attempt.c.image_id, attempt.c.image_json).where(
             attempt.c.owner == owner,
             attempt.c.image_id.in_(ids[start : start + _IDS_PER_QUERY]),
-            attempt.c.state == AttemptState.CAPTURED.value,
-            attempt.c.image_json.is_not(None),
+            _has_image,
         )
         for image_id, image_json in connection.execute(statement.order_by(attempt.c.resolved_us)):
-            found[image_id] = StoredImage.model_validate_json(image_json)
-    return found
+            newest[image_id] = image_json
+            served[image_id] += 1
+    return {
+        image_id: OwnedImage(
+            image=StoredImage.model_validate_json(image_json), served=served[image_id]
+        )
+        for image_id, image_json in newest.items()
+    }
 
 
 def users_of_images(
@@ -187,7 +190,7 @@ def users_of_images(
 def booked_images(connection: Connection, batch_id: str | None) -> list[BookedImage]:
     """Captured attempts that have an image, of one batch or of all."""
     statement = select(attempt.c.attempt_id, attempt.c.batch_id, attempt.c.image_json).where(
-        attempt.c.state == AttemptState.CAPTURED.value, attempt.c.image_json.is_not(None)
+        _has_image
     )
     if batch_id is not None:
         statement = statement.where(attempt.c.batch_id == batch_id)

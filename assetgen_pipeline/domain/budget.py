@@ -74,6 +74,14 @@ class StoredImage(Value):
         )
 
 
+class OwnedImage(Value):
+    """An image that an owner paid for, as the ledger has it; it may be gone from the bucket."""
+
+    image: StoredImage
+    served: int
+    """How many attempts were booked with an image of this content; never falls."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """What the ledger must know before bytes leave for a provider."""
@@ -90,6 +98,8 @@ class AttemptRequest:
     ceiling: Money
     once: bool = False
     """Refuse where the owner has this image, or another batch is having it made."""
+    gone: int = 0
+    """With `once`: so many attempts had this image, and it is gone; the owner has a later one only."""
     further: bool = False
     """An attempt at this item was paid in vain: cover for this one comes on top of the hold."""
 

@@ -13,6 +13,7 @@ from assetgen_pipeline.domain.budget import (
     BudgetDay,
     Hold,
     InvariantCheck,
+    OwnedImage,
     StoredImage,
 )
 from assetgen_pipeline.domain.day_spend import DaySpend
@@ -61,8 +62,8 @@ class Ledger(ABC):
         Raises:
             BudgetRefused: an extension was needed and the day's limit does not cover it.
             HoldNotOpen: closed, expired, or taken over by another run.
-            ContentTaken: the request says `once`, and the owner has the image, or another
-                attempt at it is in flight.
+            ContentTaken: the request says `once`, and another attempt at the image is in
+                flight, or more than `gone` attempts were booked with it.
             IdempotencyConflict: the item has an attempt in flight.
         """
 
@@ -136,8 +137,8 @@ class Ledger(ABC):
         """All attempts of a batch, oldest first; those that changed at or after `since`."""
 
     @abstractmethod
-    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, StoredImage]:
-        """Images that this owner already paid for, by content address."""
+    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, OwnedImage]:
+        """Images that this owner already paid for, the newest of each content address."""
 
     @abstractmethod
     def booked_images(self, *, batch_id: str | None = None) -> list[BookedImage]:

@@ -9,11 +9,11 @@ everything else of the shard is done.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
+from assetgen_pipeline.domain.budget import AttemptRequest, OwnedImage
 from assetgen_pipeline.domain.errors import AssetgenError, BudgetRefused, ContentTaken
 from assetgen_pipeline.domain.generation import Billing, ErrorKind, PlannedImage, ProviderError
 from assetgen_pipeline.domain.orders import Reason
@@ -47,6 +47,8 @@ class _Try:
     """Whether an attempt of this run may have been billed: the next one needs its own cover."""
     once: bool = True
     """Whether to leave it to another batch that has it, or is having it made."""
+    gone: OwnedImage | None = None
+    """What the owner had of it when it was missed in the bucket."""
     waited_s: float = 0.0
     """How long another batch was waited for."""
 
@@ -100,7 +102,7 @@ class _Shard:
     def __init__(self, job: ShardJob) -> None:
         self.job = job
         self.parked: list[_Try] = []
-        self._stored: dict[str, StoredImage] = {}
+        self._owned: dict[str, OwnedImage] = {}
         self._places = asyncio.Semaphore(job.concurrency)
         """One for each image that is in memory, or may come into it at any moment."""
         self._keeping = Keeping(
@@ -116,12 +118,13 @@ class _Shard:
         earlier = await asyncio.to_thread(self.job.earlier or self._earlier)
         pending = [image for image in images if image.item_key not in earlier.ended]
         ids = list({image.image_id for image in pending})
-        self._stored = await asyncio.to_thread(services.ledger.stored_images, hold.owner, ids)
+        self._owned = await asyncio.to_thread(services.ledger.stored_images, hold.owner, ids)
         for image in pending:
-            if image.item_key in earlier.unstored and image.image_id not in self._stored:
+            if image.item_key in earlier.unstored and image.image_id not in self._owned:
                 find = partial(find_stored, owner=hold.owner, services=services)
                 found = await asyncio.to_thread(find, image.image_id)
-                self._stored |= {image.image_id: found} if found is not None else {}
+                if found is not None:
+                    self._owned[image.image_id] = OwnedImage(image=found, served=0)
         return pending
 
     def _earlier(self) -> Earlier:
@@ -189,8 +192,8 @@ class _Shard:
         found = await asyncio.to_thread(
             job.services.ledger.stored_images, job.hold.owner, [image_id]
         )
-        self._stored.update(found)
-        if not found:
+        self._owned.update(found)
+        if found.get(image_id) in (None, trying.gone):
             trying.once = trying.waited_s < _TWIN_PATIENCE_S
             trying.waited_s += _TWIN_LOOK_S
             await job.services.clock.sleep(_TWIN_LOOK_S)
@@ -198,15 +201,15 @@ class _Shard:
     async def _served(self, trying: _Try) -> bool:
         """Serve an image from what the owner already paid for."""
         image = trying.image
-        known = self._stored.get(image.image_id)
-        if known is None:
+        known = self._owned.get(image.image_id)
+        if known is None or known == trying.gone:
             return False
         services = self.job.services
-        if await asyncio.to_thread(services.store.stat, known.object_name) is None:
-            trying.once = False  # Paid for once, and purged since.
+        if await asyncio.to_thread(services.store.stat, known.image.object_name) is None:
+            trying.gone = known  # Paid for once, and purged since.
             return False
         request = self._request(image)
-        await asyncio.to_thread(services.ledger.reuse, self.job.hold, request, known)
+        await asyncio.to_thread(services.ledger.reuse, self.job.hold, request, known.image)
         return True
 
     async def _turn(self) -> int | None:
@@ -222,7 +225,12 @@ class _Shard:
         job, image = self.job, trying.image
         attempting = Attempting(
             image=image,
-            request=self._request(image, further=further, once=trying.once),
+            request=replace(
+                self._request(image),
+                further=further,
+                once=trying.once,
+                gone=trying.gone.served if trying.gone is not None else 0,
+            ),
             hold=job.hold,
             provider=job.provider,
             pacer=job.pacer,
@@ -235,7 +243,7 @@ class _Shard:
             over = await buy_image(attempting, turn)
         done = await book_attempt(attempting, over)
         if done.image is not None:
-            self._stored[image.image_id] = done.image
+            self._owned[image.image_id] = OwnedImage(image=done.image, served=1)
         if done.trouble is not None:
             job.stop(done.trouble.code, str(done.trouble))
         return done
@@ -254,9 +262,7 @@ class _Shard:
         longest = min(_FIRST_BACKOFF_S * 2.0 ** (tries - 1), _LONGEST_BACKOFF_S)
         await self.job.services.clock.sleep(longest * self.job.jitter())
 
-    def _request(
-        self, image: PlannedImage, *, further: bool = False, once: bool = False
-    ) -> AttemptRequest:
+    def _request(self, image: PlannedImage) -> AttemptRequest:
         job = self.job
         price = job.catalogue.price(image.provider, image.model)
         return AttemptRequest(
@@ -270,6 +276,4 @@ class _Shard:
             lane=job.lane,
             run_id=job.run_id,
             ceiling=ceiling(price, prompt=image.prompt, references=len(image.references)),
-            further=further,
-            once=once,
         )

@@ -12,6 +12,7 @@ from assetgen_pipeline.domain.budget import (
     BudgetDay,
     Hold,
     InvariantCheck,
+    OwnedImage,
     StoredImage,
     budget_date_at,
 )
@@ -81,7 +82,7 @@ class InMemoryLedger(MemorySpend, Ledger):
             for other in self.of_item(hold.batch_id, request.item_key):
                 if other.state is AttemptState.INTENT:
                     raise IdempotencyConflict("the item has an attempt in flight already")
-            if request.once and self.has_twin(held, request.image_id):
+            if request.once and self.has_twin(held, request):
                 raise ContentTaken("the owner has this image, or is having it made")
             spare = 0 if request.further else self.free(held)
             self.extend(held, request.ceiling.micros - spare)
@@ -192,16 +193,14 @@ class InMemoryLedger(MemorySpend, Ledger):
                 and (since is None or (one.resolved_at or one.intent_at) >= since)
             ]
 
-    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, StoredImage]:
-        """Images that this owner already paid for, by content address."""
-        wanted = set(image_ids)
+    def stored_images(self, owner: str, image_ids: Sequence[str]) -> dict[str, OwnedImage]:
+        """Images that this owner already paid for, the newest of each content address."""
         with self._lock:
+            booked = {name: self.booked_with(owner, name) for name in dict.fromkeys(image_ids)}
             return {
-                one.image_id: one.image
-                for one in self._attempts.values()
-                if one.image is not None
-                and one.image_id in wanted
-                and self._holds[one.hold_id].value.owner == owner
+                name: OwnedImage(image=images[-1], served=len(images))
+                for name, images in booked.items()
+                if images
             }
 
     def booked_images(self, *, batch_id: str | None = None) -> list[BookedImage]:

@@ -8,6 +8,7 @@ from assetgen_pipeline.domain.budget import (
     AttemptState,
     BudgetDay,
     InvariantCheck,
+    StoredImage,
     budget_date_at,
     day_bounds,
     limit_in_force,
@@ -32,17 +33,25 @@ class MemoryBooks(MemoryDays):
         wanted = (batch_id, item_key)
         return [one for one in self._attempts.values() if (one.batch_id, one.item_key) == wanted]
 
-    def has_twin(self, held: Held, image_id: str) -> bool:
+    def has_twin(self, held: Held, request: AttemptRequest) -> bool:
         """Whether the owner has this image, or an attempt at it in flight."""
-        return any(
-            one.image_id == image_id
-            and (
-                one.state is AttemptState.INTENT
-                or (one.state is AttemptState.CAPTURED and one.image is not None)
-            )
-            and self._holds[one.hold_id].value.owner == held.value.owner
-            for one in self._attempts.values()
+        owner, image_id = held.value.owner, request.image_id
+        in_flight = any(
+            one.state is AttemptState.INTENT for one in self.attempts_at(owner, image_id)
         )
+        return in_flight or len(self.booked_with(owner, image_id)) > request.gone
+
+    def booked_with(self, owner: str, image_id: str) -> list[StoredImage]:
+        """The images of one content address that attempts of an owner have, oldest first."""
+        return [one.image for one in self.attempts_at(owner, image_id) if one.image is not None]
+
+    def attempts_at(self, owner: str, image_id: str) -> list[AttemptRecord]:
+        """The attempts of an owner at one content address, oldest first."""
+        return [
+            one
+            for one in self._attempts.values()
+            if one.image_id == image_id and self._holds[one.hold_id].value.owner == owner
+        ]
 
     def add(self, held: Held, request: AttemptRequest) -> AttemptRecord:
         """Record an item's next attempt as an intent."""

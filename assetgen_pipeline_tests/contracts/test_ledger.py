@@ -224,19 +224,45 @@ def test_other_owners_and_other_images_are_no_twins(ledger):
     assert len(ledger.attempts("b2")) == 2
 
 
-def test_of_many_batches_that_ask_for_one_image_at_once_one_may_pay(ledger):
+def one_of_many_may_pay(ledger, **asked):
     holds = [reserve(ledger, 100, batch=f"b{n}") for n in range(6)]
     together = threading.Barrier(len(holds))
 
     def ask(hold):
         together.wait(timeout=60)
         try:
-            ledger.intent(hold, request("i1", once=True))
+            ledger.intent(hold, request("i1", once=True, **asked))
         except ContentTaken:
             return False
         return True
 
     with ThreadPoolExecutor(len(holds)) as pool:
         answers = list(pool.map(ask, holds))
+    return answers.count(True) == 1
 
-    assert answers.count(True) == 1
+
+def test_of_many_batches_that_ask_for_one_image_at_once_one_may_pay(ledger):
+    assert one_of_many_may_pay(ledger)
+
+
+def test_of_many_batches_that_miss_the_same_image_at_once_one_may_pay(ledger):
+    capture(ledger, ledger.intent(reserve(ledger, batch="purged"), request("i1")), 60)
+
+    assert one_of_many_may_pay(ledger, gone=1)
+
+
+def test_an_image_that_is_gone_is_paid_again_once(ledger):
+    capture(ledger, ledger.intent(reserve(ledger, batch="purged"), request("i1")), 60)
+    first, second = reserve(ledger, 200, batch="b1"), reserve(ledger, 200, batch="b2")
+    missed = request("i1", once=True, gone=1)
+
+    again = ledger.intent(first, missed)
+    with pytest.raises(ContentTaken):
+        ledger.intent(second, missed)
+    capture(ledger, again, 60)
+    with pytest.raises(ContentTaken):
+        ledger.intent(second, missed)
+
+    assert ledger.attempts("b2") == []
+    # And should that one be gone as well:
+    assert ledger.intent(second, request("i1", once=True, gone=2)).attempt_no == 1

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from assetgen_pipeline.domain.budget import AttemptState
+from assetgen_pipeline.domain.budget import AttemptState, OwnedImage
 from assetgen_pipeline.domain.errors import (
     BudgetRefused,
     HoldNotOpen,
@@ -143,9 +143,22 @@ def test_stored_images_are_those_the_owner_paid_for(ledger):
     capture(ledger, ledger.intent(hold, request("i2")), 10, image=None)
     ledger.intent(hold, request("i3"))
     names = [f"image-i{number}" for number in range(1200)]
-    assert ledger.stored_images("ann", names) == {"image-i1": IMAGE}
+    assert ledger.stored_images("ann", names) == {"image-i1": OwnedImage(image=IMAGE, served=1)}
     assert ledger.stored_images("bob", names) == {}
     assert ledger.stored_images("ann", []) == {}
+
+
+def test_a_stored_image_is_the_newest_and_tells_how_many_attempts_had_one(ledger, ledger_clock):
+    newer = IMAGE.model_copy(update={"object_name": "images/b.png"})
+    hold = reserve(ledger)
+    capture(ledger, ledger.intent(hold, request()), 10)
+    ledger_clock.advance(timedelta(seconds=1))
+    capture(ledger, ledger.intent(hold, request("i2", image_id="image-i1")), 10, image=newer)
+    ledger_clock.advance(timedelta(seconds=1))
+    ledger.reuse(hold, request("i3", image_id="image-i1"), newer)
+    assert ledger.stored_images("ann", ["image-i1"]) == {
+        "image-i1": OwnedImage(image=newer, served=3)
+    }
 
 
 def test_a_raised_limit_counts_at_once(ledger):

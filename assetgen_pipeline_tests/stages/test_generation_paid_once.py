@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from assetgen_pipeline.domain.bucket_layout import image_name
 from assetgen_pipeline.domain.budget import AttemptRequest
 from assetgen_pipeline.domain.errors import StorageUnavailable
@@ -15,6 +17,7 @@ from assetgen_pipeline.domain.outcome import ImageStatus
 from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
+from assetgen_pipeline.testing.references import FakeImageCodec
 from assetgen_pipeline_tests.builders import (
     BUCKET,
     OWNER,
@@ -34,6 +37,7 @@ from assetgen_pipeline_tests.stage_bench import (
 )
 
 OTHER_BATCH = "studio.summer.0123abcd"
+PURGED_BATCH = "studio.winter.0123abcd"
 OTHER_OWNERS_BATCH = "agency.spring.0123abcd"
 
 
@@ -104,8 +108,19 @@ async def test_identical_requests_of_an_owners_batches_are_paid_once():
     assert bench.ledger.day(OWNER).settled == ONE_IMAGE
 
 
-async def test_two_batches_at_once_that_ask_for_the_same_pay_once():
-    bench = Bench()
+class OneType(FakeImageCodec):
+    """Takes every image for one of a type."""
+
+    def __init__(self, mime_type):
+        super().__init__()
+        self._mime_type = mime_type
+
+    def inspect(self, data):
+        return replace(super().inspect(data), mime_type=self._mime_type)
+
+
+async def at_once(bench):
+    """Run two batches that ask for the same image, the second while the first is in flight."""
     first, second = bench.open(), bench.open(an_image_request("Z9"), batch_id=OTHER_BATCH)
     asked, answered = asyncio.Event(), asyncio.Event()
 
@@ -125,16 +140,41 @@ async def test_two_batches_at_once_that_ask_for_the_same_pay_once():
             await super().sleep(seconds)
 
     bench.services = replace(bench.services, clock=Patient(bench.clock.now()))
-    provider = Slow()
+    provider = Slow(default=[an_answer()])
     running = asyncio.ensure_future(bench.generate(first, provider))
     await asked.wait()
+    try:
+        report = await asyncio.wait_for(bench.generate(second, provider), timeout=120)
+    finally:
+        answered.set()
+        await running
+    return provider, report
 
-    report = await bench.generate(second, provider)
-    await running
+
+async def test_two_batches_at_once_that_ask_for_the_same_pay_once():
+    bench = Bench()
+
+    provider, report = await at_once(bench)
 
     assert len(provider.requests) == 1
     assert report.reused == 1
-    assert bench.ledger.day(OWNER).settled == ONE_IMAGE
+    assert bench.ledger.day(OWNER).settled == Money(1_500)
+
+
+@pytest.mark.parametrize("mime_type", ["image/png", "image/jpeg"])
+async def test_two_batches_at_once_that_miss_the_same_image_pay_once(mime_type):
+    bench = Bench()
+    await bench.generate(bench.open(batch_id=PURGED_BATCH), always(an_answer()))
+    [gone] = bench.names("images/")
+    bench.store.delete(gone)
+    bench.services = replace(bench.services, codec=OneType(mime_type))
+
+    provider, report = await at_once(bench)
+
+    assert len(provider.requests) == 1
+    assert report.reused == 1
+    assert bench.store.stat(bench.attempts(OTHER_BATCH)[-1].image.object_name) is not None
+    assert bench.ledger.day(OWNER).settled == Money(1_500) * 2
 
 
 async def test_a_batch_that_died_over_the_same_image_is_not_waited_for_for_ever():
