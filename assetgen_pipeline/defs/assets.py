@@ -14,7 +14,7 @@ from assetgen_pipeline.defs.failures import as_failure, domain_errors_as_failure
 from assetgen_pipeline.defs.metadata import hold_metadata, quote_metadata, requests_metadata
 from assetgen_pipeline.defs.partitions import batches
 from assetgen_pipeline.defs.recovery import free_owner
-from assetgen_pipeline.defs.runs import LANE_TAG, inbox_object_of, run_is_live
+from assetgen_pipeline.defs.runs import LANE_TAG, OWNER_TAG, inbox_object_of, run_is_live
 from assetgen_pipeline.defs.stopping import obey, stops_here
 from assetgen_pipeline.defs.workers import worker_identity
 from assetgen_pipeline.domain.bucket_layout import owner_of
@@ -241,4 +241,4 @@ def _price_only(
 
 def owner_tags(batch_id: str) -> dict[str, str]:
     """The tags of every run of a batch; the owner's is what the queue limits."""
-    return {"assetgen/owner": owner_of(batch_id), "assetgen/batch": batch_id}
+    return {OWNER_TAG: owner_of(batch_id), "assetgen/batch": batch_id}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 
@@ -9,6 +10,7 @@ from assetgen_pipeline.defs.build import build_definitions
 from assetgen_pipeline.defs.closing import sweep
 from assetgen_pipeline.defs.control import open_instance
 from assetgen_pipeline.defs.partitions import batches
+from assetgen_pipeline.defs.purge_runs import purge_run, see_purge_goes_on
 from assetgen_pipeline.defs.run_failure import RunFailed
 from assetgen_pipeline.defs.runs import PARTITION_TAG, may_be_working
 from assetgen_pipeline.defs.url_refresh import (
@@ -52,7 +54,8 @@ def purge(batch_id: str, settings: Settings, *, dry_run: bool) -> Purged:
 
     Raises:
         BatchNotFound: nobody knows it.
-        BatchBusy: a run works on it, or on another batch of its owner.
+        BatchBusy: a run works on it, or on another batch of its owner, or that is being purged.
+        PurgeStopped: somebody ended it; purging again deletes the rest.
     """
     with open_instance(settings) as instance, open_all(settings) as services:
         sweep(instance, services=services)
@@ -67,7 +70,11 @@ def purge(batch_id: str, settings: Settings, *, dry_run: bool) -> Purged:
         plan = asyncio.run(plan_purge(batch_id, services=services))
         if dry_run:
             return plan.report
-        purged = asyncio.run(purge_batch(plan, services=services))
-        # Last: as long as the partition stands, an interrupted purge is seen in the UI.
-        instance.delete_dynamic_partition(batches.name or "", batch_id)
-        return purged
+        with purge_run(instance, batch_id) as run_id:
+            # Anew: now nobody can come to use what it names.
+            plan = asyncio.run(plan_purge(batch_id, services=services))
+            goes_on = partial(see_purge_goes_on, instance, run_id)
+            purged = asyncio.run(purge_batch(plan, services=services, see_it_goes_on=goes_on))
+            # Last: as long as the partition stands, an interrupted purge is seen in the UI.
+            instance.delete_dynamic_partition(batches.name or "", batch_id)
+            return purged

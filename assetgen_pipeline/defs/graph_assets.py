@@ -16,6 +16,7 @@ from assetgen_pipeline.defs.closing import refuse_beside_another
 from assetgen_pipeline.defs.failures import domain_errors_as_failures
 from assetgen_pipeline.defs.metadata import references_metadata, shards_metadata
 from assetgen_pipeline.defs.partitions import batches
+from assetgen_pipeline.defs.purge_runs import stand_aside
 from assetgen_pipeline.defs.stopping import obey
 from assetgen_pipeline.defs.termination import stopping_gently
 from assetgen_pipeline.defs.workers import worker_identity
@@ -100,6 +101,9 @@ async def fetch_reference_chunk(
 ) -> FetchedChunk:
     """Fetch a chunk's URLs, a few at once."""
     batch_id, store = context.partition_key, services.store
+    await stand_aside(
+        context, provider=budget_hold.provider, services=services, deployment=deployment
+    )
     with domain_errors_as_failures():
         deployment.memory.stop(
             context.run_id,
@@ -141,8 +145,12 @@ async def merge_references(
 ) -> AsyncIterator[dg.Output[ReferenceDecision]]:
     """Decide each row's references, once for the life of the batch; or the run ends here."""
     batch_id, store = context.partition_key, services.store
+    await stand_aside(
+        context, provider=budget_hold.provider, services=services, deployment=deployment
+    )
+    stopped = deployment.memory.stop_code(context.run_id)
     if obey(
-        _first_stop(chunk.stopped for chunk in chunks),
+        _first_stop([stopped, *(chunk.stopped for chunk in chunks)]),
         context,
         provider=budget_hold.provider,
         services=services,
@@ -221,6 +229,9 @@ async def generate_shard_images(
 ) -> ShardReport:
     """Generate a shard's images, paid once each."""
     batch_id, run_id, memory = context.partition_key, context.run_id, deployment.memory
+    await stand_aside(
+        context, provider=budget_hold.provider, services=services, deployment=deployment
+    )
     progress = memory.progress(
         batch_id,
         run_id,

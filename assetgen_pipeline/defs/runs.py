@@ -7,6 +7,8 @@ from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone, launcher_is_gone
 from assetgen_pipeline.stages.parse_batch import InboxObject, own_drop
 
 PARTITION_TAG = "dagster/partition"
+# What the queue limits: one run of an owner at a time.
+OWNER_TAG = "assetgen/owner"
 LANE_TAG = "assetgen/lane"
 INBOX_OBJECT_TAG = "assetgen/inbox_object"
 INBOX_GENERATION_TAG = "assetgen/inbox_generation"

@@ -285,6 +285,13 @@ class BatchBusy(AssetgenError):
     fix = "`assetgen watch BATCH` follows it, `assetgen cancel BATCH` stops it."
 
 
+class PurgeStopped(AssetgenError):
+    """A purge was ended before everything was deleted."""
+
+    code = "storage-conflict"
+    fix = "`assetgen purge BATCH` again deletes the rest."
+
+
 class NotAwaitingApproval(AssetgenError):
     """There is nothing to approve."""
 

@@ -22,10 +22,12 @@ class GenerationMemory:
     _progress: dict[tuple[str, str], Progress] = field(default_factory=dict)
     _stops: dict[str, StopCode] = field(default_factory=dict)
 
-    def stop(self, run_id: str, code: StopCode) -> None:
-        """Have the steps of a run begin nothing; the first reason stays."""
-        if code:
-            self._stops.setdefault(run_id, code)
+    def stop(self, run_id: str, code: StopCode) -> bool:
+        """Have the steps of a run begin nothing; the first reason stays: whether this is it."""
+        known = self._stops.get(run_id, "")
+        if code and not known:
+            self._stops[run_id] = code
+        return bool(code) and not known
 
     def stop_code(self, run_id: str) -> StopCode:
         """Why the steps of a run begin nothing, empty where they may."""

@@ -6,7 +6,7 @@ another batch that still exists uses is kept, and goes with the last of them.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from assetgen_pipeline.domain.bucket_layout import (
@@ -26,6 +26,7 @@ from assetgen_pipeline.stages.bounded import map_bounded
 from assetgen_pipeline.stages.services import Services
 
 AT_ONCE = 16
+_BETWEEN_LOOKS = 200
 _KINDS = ("images", "thumbnails", "references", "artifacts", "index", "outbox")
 
 
@@ -98,8 +99,13 @@ async def plan_purge(batch_id: str, *, services: Services) -> PurgePlan:
     return PurgePlan(batch_id, (*index, *standing, *artifacts, *files), (*kept, *shared))
 
 
-async def purge_batch(plan: PurgePlan, *, services: Services) -> Purged:
+async def purge_batch(
+    plan: PurgePlan, *, services: Services, see_it_goes_on: Callable[[], None] = lambda: None
+) -> Purged:
     """Delete what the plan names; what is gone already is no error.
+
+    `see_it_goes_on` is called between any two hundred deletions, and raises where the plan may
+    no longer be right.
 
     Raises:
         StorageUnavailable: some objects are left; purging again deletes the rest.
@@ -110,9 +116,13 @@ async def purge_batch(plan: PurgePlan, *, services: Services) -> Purged:
         [name for name in plan.names if not name.startswith(outbox)],
         [name for name in plan.names if name.startswith(outbox)],
     ):
-        await map_bounded(
-            lambda name: asyncio.to_thread(services.store.delete, name), names, limit=AT_ONCE
-        )
+        for first in range(0, len(names), _BETWEEN_LOOKS):
+            await asyncio.to_thread(see_it_goes_on)
+            await map_bounded(
+                lambda name: asyncio.to_thread(services.store.delete, name),
+                names[first : first + _BETWEEN_LOOKS],
+                limit=AT_ONCE,
+            )
     return plan.report
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import dagster as dg
 import pytest
 
 from assetgen_pipeline.defs.control import open_instance
@@ -21,6 +22,7 @@ from assetgen_pipeline.stages.refresh_urls import read_links
 from assetgen_pipeline.wiring.bucket import open_object_store
 from assetgen_pipeline.wiring.clock import open_clock
 from assetgen_pipeline.wiring.services import open_all
+from assetgen_pipeline_tests.fake_deployment import add_run
 
 RUNNING = "ben.running.0000000b"
 
@@ -191,6 +193,24 @@ def test_a_batch_that_runs_is_not_purged(assetgen):
 
     assert answer.code == 1
     assert answer.document["error"]["code"] == "storage-conflict"
+
+
+def test_a_batch_is_not_purged_beside_a_run_of_its_owner_that_has_written_nothing_yet(assetgen):
+    batch_id = "eve.published.0000000f"
+    with open_object_store(load_settings()) as store, open_instance(load_settings()) as instance:
+        write_status(batch_id, BatchState.COMPLETED, store=store, clock=open_clock())
+        run = add_run(
+            instance, status=dg.DagsterRunStatus.STARTED, batch_id="eve.beginning.00000010"
+        )
+        planned = assetgen("purge", batch_id, "--dry-run")
+        refused = assetgen("purge", batch_id, "--json")
+        instance.report_run_failed(run)
+        done = assetgen("purge", batch_id)
+
+        assert (planned.code, refused.code, done.code) == (0, 1, 0)
+        assert refused.document["error"]["code"] == "storage-conflict"
+        assert run.run_id in refused.document["error"]["detail"]
+        assert list(store.list(BatchFolder(batch_id).prefix)) == []
 
 
 def test_results_copies_every_page_of_the_contact_sheet(assetgen, tmp_path):

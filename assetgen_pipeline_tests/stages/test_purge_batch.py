@@ -5,6 +5,7 @@ import pytest
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.errors import BatchBusy, BatchNotFound, StorageUnavailable
 from assetgen_pipeline.domain.status import BatchState
+from assetgen_pipeline.stages import purge_batch as module
 from assetgen_pipeline.stages.batch_status import write_status
 from assetgen_pipeline.stages.close_batch import finish_batch, publish_results, settle_batch
 from assetgen_pipeline.stages.purge_batch import plan_purge, purge_batch
@@ -146,6 +147,25 @@ async def test_a_purge_that_was_interrupted_is_finished_by_the_next():
     await purge(bench)
 
     assert bench.names() == []
+
+
+async def test_a_plan_that_is_no_longer_right_is_not_followed_to_its_end(monkeypatch):
+    monkeypatch.setattr(module, "_BETWEEN_LOOKS", 2)
+    bench = Bench()
+    await publish(bench, BATCH_ID, ["a", "b", "c"])
+    before, looks = len(bench.names()), []
+
+    def look():
+        looks.append(len(bench.names()))
+        if len(looks) == 3:
+            raise BatchBusy("somebody ended the purge")
+
+    plan = await plan_purge(BATCH_ID, services=bench.services)
+    with pytest.raises(BatchBusy):
+        await purge_batch(plan, services=bench.services, see_it_goes_on=look)
+
+    assert looks == [before, before - 2, before - 4]
+    assert len(bench.names()) == before - 4
 
 
 @pytest.mark.parametrize("state", ["received", "running", "awaiting_approval"])
