@@ -10,7 +10,7 @@ import click
 
 from assetgen_pipeline.cli.manifest_notes import manifest_rows, print_failures, print_unfetched
 from assetgen_pipeline.cli.output import json_option, print_json, print_problem, status_line
-from assetgen_pipeline.cli.watching import backoff_s, waiting_note, watch_batch
+from assetgen_pipeline.cli.watching import backoff_s, watch_batch, what_holds_it_up
 from assetgen_pipeline.domain.bucket_layout import OUTBOX, BatchFolder, is_batch_id, owner_of
 from assetgen_pipeline.domain.errors import (
     BatchNotFound,
@@ -23,8 +23,8 @@ from assetgen_pipeline.ports.object_store import ObjectStore
 from assetgen_pipeline.settings import Settings, load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.stages.pausing import read_pauses
+from assetgen_pipeline.stages.stage_progress import read_progress
 from assetgen_pipeline.stages.stop_batch import find_drop
-from assetgen_pipeline.stages.waiting_batches import read_waiting
 from assetgen_pipeline.wiring.bucket import open_object_store, revive_bucket
 
 _PAGE = re.compile(r"[0-9]{1,6}\.html")
@@ -113,7 +113,7 @@ def status(batch: str | None, *, as_json: bool) -> int:
                 rows = manifest_rows(batch, store=store)
                 print_failures(found, rows)
                 print_unfetched(rows)
-            note = waiting_note(found, read_waiting(batch, store=store), store=store)
+            note = what_holds_it_up(found, read_progress(batch, store=store), store=store)
             if note:
                 click.echo(f"  {note}")
             return 0

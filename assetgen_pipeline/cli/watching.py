@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 
 import click
 
-from assetgen_pipeline.cli.output import finish
+from assetgen_pipeline.cli.output import finish, printable
 from assetgen_pipeline.cli.progress_display import PlainDisplay, Snapshot, open_display
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.errors import BatchNotFound, LedgerUnavailable, StorageUnavailable
+from assetgen_pipeline.domain.progress import BatchProgress
 from assetgen_pipeline.domain.status import BatchState, BatchStatus, is_terminal
 from assetgen_pipeline.domain.waiting import Waiting
 from assetgen_pipeline.ports.object_store import ObjectStore
@@ -107,9 +108,8 @@ class StatusFollower:
         self._unknown = 0
         if is_terminal(status.state) and status.state is not BatchState.FAILED:
             return Snapshot(status)
-        waiting = read_waiting(self._batch_id, store=store)
-        note = waiting_note(status, waiting, store=store)
-        return Snapshot(status, read_progress(self._batch_id, store=store), note)
+        progress = read_progress(self._batch_id, store=store)
+        return Snapshot(status, progress, what_holds_it_up(status, progress, store=store))
 
     def _expect_it(self) -> None:
         folder = BatchFolder(self._batch_id)
@@ -142,10 +142,19 @@ class StatusFollower:
         return self._clock.now() - since >= _TAKEN_UP_WITHIN
 
 
-def waiting_note(status: BatchStatus, waiting: Waiting | None, *, store: ObjectStore) -> str:
-    """What holds a batch up, in words; empty where nothing does."""
-    if waiting is None:
+def what_holds_it_up(
+    status: BatchStatus, progress: BatchProgress | None, *, store: ObjectStore
+) -> str:
+    """What a batch waits for, in words; empty where it waits for nothing."""
+    waiting = read_waiting(status.batch_id, store=store)
+    if waiting is not None:
+        return _order_or_daemon(status, waiting, store=store)
+    if progress is None or not progress.waits_for or is_terminal(status.state):
         return ""
+    return printable(f"waits for {progress.waits_for}")
+
+
+def _order_or_daemon(status: BatchStatus, waiting: Waiting, *, store: ObjectStore) -> str:
     if waiting.cause == "approval":
         return f"waits for `assetgen approve {status.batch_id}`"
     pause = read_pauses(store=store).stopping(waiting.owner, waiting.provider)

@@ -23,6 +23,7 @@ from assetgen_pipeline.domain.errors import BatchBusy, PurgeStopped
 from assetgen_pipeline.stages.deployment import Deployment
 from assetgen_pipeline.stages.orders import stop_code
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.stage_progress import note_wait
 
 PURGED_TAG = "assetgen/purged"
 _LOOK_S = 1.0
@@ -93,17 +94,21 @@ async def stand_aside(
     owner = owner_of(batch_id)
     with stopping_gently(lambda: memory.stop(run_id, "interrupted")):
         while (purged := purge_under_way(context.instance, owner)) is not None:
-            if purged != said:
-                context.log.info(f"waits until {purged} is purged")
-                said = purged
             with domain_errors_as_failures():
+                if purged != said:
+                    said = purged
+                    context.log.info(f"waits until {purged} is purged")
+                    note_wait(batch_id, f"the purge of {purged}", services=services)
                 memory.stop(
                     run_id,
                     stop_code(batch_id, owner=owner, provider=provider, store=services.store),
                 )
             if memory.stop_code(run_id):
-                return
+                break
             await services.clock.sleep(_LOOK_S)
+    if said:
+        with domain_errors_as_failures():
+            note_wait(batch_id, "", services=services)
 
 
 def _purges(instance: dg.DagsterInstance, owner: str) -> list[dg.DagsterRun]:

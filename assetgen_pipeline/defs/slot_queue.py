@@ -6,6 +6,7 @@ no slot: its step is let in only to say so, and the run ends as it does between 
 https://docs.dagster.io/guides/operate/managing-concurrency/concurrency-pools
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -34,6 +35,7 @@ from assetgen_pipeline.stages.orders import stop_code
 from assetgen_pipeline.stages.progress import EVERY_S
 from assetgen_pipeline.stages.reserve_budget import BudgetHold
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.stages.stage_progress import note_wait
 
 _RESOURCES = {"services", "deployment"}
 _NAP_S = 1.0
@@ -47,6 +49,8 @@ class SlotQueue(InstanceConcurrencyContext):
         super().__init__(context.instance, context.dagster_run)
         self._context = context
         self._next_look_s = 0.0
+        self._next_word_s = 0.0
+        self._has_said = False
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Whether a step may begin: it has a slot, or only says that it stops."""
@@ -54,8 +58,14 @@ class SlotQueue(InstanceConcurrencyContext):
             self._instance.event_log_storage.free_concurrency_slot_for_step(self._run_id, step_key)
             self._pending_claims.remove(step_key)
             self._pending_timeouts.pop(step_key, None)
+            self._say_that_it_goes_on()
             return True
-        return super().claim(concurrency_key, step_key, step_priority)
+        claimed = super().claim(concurrency_key, step_key, step_priority)
+        if claimed:
+            self._say_that_it_goes_on()
+        else:
+            self._say_what_it_waits_for(concurrency_key)
+        return claimed
 
     def interval_to_next_pending_claim_check(self) -> float:
         """How long to rest until a slot, a signal or an order may be there."""
@@ -84,6 +94,38 @@ class SlotQueue(InstanceConcurrencyContext):
         except StorageUnavailable:
             # Nothing is lost by waiting on; the step itself will say so.
             return ""
+
+    def _say_what_it_waits_for(self, pool: str) -> None:
+        """Have `watch` and `status` tell, as long as it lasts, who has the slots."""
+        services, _ = self._resources()
+        if services.clock.monotonic() < self._next_word_s:
+            return
+        self._next_word_s = services.clock.monotonic() + EVERY_S
+        self._has_said = True
+        self._say(f"a slot of the pool {pool}: {self._takers(pool)}", services)
+
+    def _say_that_it_goes_on(self) -> None:
+        if self._has_said:
+            services, _ = self._resources()
+            self._has_said, self._next_word_s = False, 0.0
+            self._say("", services)
+
+    def _say(self, waits_for: str, services: Services) -> None:
+        # Only words: where the bucket is away, the step itself will say so.
+        with contextlib.suppress(StorageUnavailable):
+            note_wait(self._context.run_tags[PARTITION_TAG], waits_for, services=services)
+
+    def _takers(self, pool: str) -> str:
+        info = self._instance.event_log_storage.get_concurrency_info(pool)
+        by = sorted({self._taker(slot.run_id) for slot in info.claimed_slots})
+        taken = f"{info.active_slot_count} of {info.slot_count} taken"
+        return f"{taken}, by {', '.join(by)}" if by else taken
+
+    def _taker(self, run_id: str) -> str:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return "a run that is over (`assetgen doctor --fix` frees it)"
+        return run.tags.get(PARTITION_TAG, f"run {run_id}")
 
     def _resources(self) -> tuple[Services, Deployment]:
         """Those of the steps that have a pool."""

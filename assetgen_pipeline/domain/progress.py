@@ -24,6 +24,8 @@ class BatchProgress(Value):
     """Images that ended without success, by problem code."""
     retried: dict[str, int] = Field(default_factory=dict)
     """Images that are tried again, by the problem code of their last attempt."""
+    waits_for: str = ""
+    """What the next step of the stage cannot begin without, in words; empty where it may begin."""
     updated_at: str = ""
 
 

@@ -33,6 +33,14 @@ def advance(batch_id: str, units: int, *, services: Services) -> None:
         write_progress(batch_id, known.stage, services=services, done=done, **facts)
 
 
+def note_wait(batch_id: str, waits_for: str, *, services: Services) -> None:
+    """Say what a batch waits for, in words; with none, that it goes on."""
+    known = read_progress(batch_id, store=services.store)
+    if known is not None and known.waits_for != waits_for:
+        facts = known.model_dump(exclude={"stage", "updated_at", "waits_for"})
+        write_progress(batch_id, known.stage, services=services, waits_for=waits_for, **facts)
+
+
 def read_progress(batch_id: str, *, store: ObjectStore) -> BatchProgress | None:
     """How far the batch is, `None` where nobody has said."""
     try:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
+from assetgen_pipeline.domain.progress import BatchProgress
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import write_status
@@ -138,6 +139,25 @@ def test_a_file_that_waits_in_the_inbox_of_a_paused_owner_is_said_to_wait(
     assert "owner eve is paused" in dropped
     assert answer.code == 1
     assert "still in the inbox; owner eve is paused" in answer.document["error"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"), [(BatchState.RESERVED, True), (BatchState.COMPLETED, False)]
+)
+def test_what_a_batch_waits_for_is_said_until_it_has_ended(assetgen, store, state, shown):
+    batch_id = f"ada.queued.{'0000000' + str(int(shown))}"
+    a_status(store, batch_id, state)
+    progress = BatchProgress(stage="references", waits_for="a slot of the pool x: 1 of 1\x1b[31m")
+    store.write(
+        BatchFolder(batch_id).artifact("progress"),
+        progress.model_dump_json().encode(),
+        content_type="application/json",
+    )
+
+    answer = assetgen("status", batch_id)
+
+    assert ("waits for a slot of the pool x: 1 of 1" in answer.out) is shown
+    assert "\x1b[31m" not in answer.out
 
 
 def test_a_batch_that_is_complete_is_not_run_again(assetgen, store):

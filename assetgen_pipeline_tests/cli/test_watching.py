@@ -10,6 +10,7 @@ from assetgen_pipeline.cli import watching
 from assetgen_pipeline.cli.watching import StatusFollower, watch_batch
 from assetgen_pipeline.domain.bucket_layout import BatchFolder, batch_id_for
 from assetgen_pipeline.domain.errors import BatchNotFound, StorageUnavailable
+from assetgen_pipeline.domain.progress import BatchProgress
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.stages.batch_status import write_status
 from assetgen_pipeline.stages.waiting_batches import wait_for
@@ -68,6 +69,20 @@ def test_a_batch_is_followed_through_its_states_to_its_end(capsys):
         "running",
     ]
     assert printed.out.startswith("completed")
+
+
+def test_a_batch_that_waits_for_a_slot_is_said_to(capsys):
+    store = Moving("reserved", "reserved", "running", "completed")
+    progress = BatchProgress(
+        stage="images", waits_for="a slot of the pool generation: 2 of 2 taken"
+    )
+    name = BatchFolder(BATCH_ID).artifact("progress")
+    store.write(name, progress.model_dump_json().encode(), content_type="application/json")
+
+    watch_batch(BATCH_ID, store=store, as_json=False)
+
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.endswith("waits for a slot of the pool generation: 2 of 2 taken")
 
 
 def test_as_json_only_the_last_document_is_printed(capsys):

@@ -18,14 +18,16 @@ from assetgen_pipeline.domain.pauses import Pause
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.stages.orders import order_cancel
 from assetgen_pipeline.stages.pausing import change_pauses
+from assetgen_pipeline.stages.stage_progress import read_progress
 from assetgen_pipeline.stages.waiting_batches import read_waiting
 from assetgen_pipeline_tests.builders import BATCH_ID, NOW
-from assetgen_pipeline_tests.fake_deployment import FakeDeployment
+from assetgen_pipeline_tests.fake_deployment import FakeDeployment, add_run
 from assetgen_pipeline_tests.processes import until
 
 ROOT = Path(__file__).parents[2]
 POOLS = ["generation", "reference_fetch"]
 HOLDER = "a-run-of-somebody-else"
+OTHER = "ann.other.00000002"
 CSV = b"scene_id,prompt,reference_urls\n" + b"".join(
     b"S%d,scene %d,https://reference.test/%d.png\n" % (n, n, n) for n in range(3)
 )
@@ -109,6 +111,44 @@ def test_it_begins_when_a_slot_is_free(bed):
     assert bed.run(Bed.free) is dg.DagsterRunStatus.SUCCESS
     assert bed.fakes.status().state is BatchState.COMPLETED
     assert bed.in_line() == ([], [])
+
+
+def waits_for(bed):
+    found = read_progress(BATCH_ID, store=bed.fakes.store)
+    return found.waits_for if found is not None else ""
+
+
+def test_while_it_waits_it_says_for_what_and_who_has_it(bed):
+    live = add_run(bed.instance, status=dg.DagsterRunStatus.STARTED, batch_id=OTHER)
+    bed.slots.set_concurrency_slots(bed.pool, 2)
+    assert bed.slots.claim_concurrency_slot(bed.pool, live.run_id, "a_step").is_claimed
+    told = []
+
+    status = bed.run(lambda bed: told.append(until(lambda: waits_for(bed))), Bed.free)
+
+    over = "a run that is over (`assetgen doctor --fix` frees it)"
+    assert told == [f"a slot of the pool {bed.pool}: 2 of 2 taken, by {over}, {OTHER}"]
+    assert status is dg.DagsterRunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("order", [Bed.cancel, Bed.terminate])
+def test_who_is_stopped_waits_for_nothing_any_more(bed, order):
+    bed.run(lambda bed: until(lambda: waits_for(bed)), order)
+
+    assert waits_for(bed) == ""
+
+
+def test_where_the_bucket_takes_no_word_it_waits_on_all_the_same(bed, monkeypatch):
+    words = []
+
+    def away(_batch_id, waits_for, **_):
+        words.append(waits_for)
+        raise StorageUnavailable("away")
+
+    monkeypatch.setattr(slot_queue, "note_wait", away)
+
+    assert bed.run(lambda _bed: until(lambda: words), Bed.free) is dg.DagsterRunStatus.SUCCESS
+    assert words[-1] == ""
 
 
 def test_it_rests_between_two_looks(bed, monkeypatch):

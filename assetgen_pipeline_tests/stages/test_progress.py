@@ -15,6 +15,7 @@ from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.stages.progress import EVERY_S
 from assetgen_pipeline.stages.stage_progress import (
     advance,
+    note_wait,
     read_progress,
     report_delivery,
     write_progress,
@@ -149,6 +150,25 @@ def test_a_stage_advances_by_what_was_done_and_one_that_nobody_began_does_not():
 
     found = read_progress(batch.batch_id, store=bench.store)
     assert (found.stage, found.done, found.total) == ("references", 7, 7)
+
+
+def test_what_a_stage_waits_for_stands_beside_how_far_it_is_until_it_goes_on():
+    bench, batch, _ = watched()
+    note_wait(batch.batch_id, "a slot", services=bench.services)
+    assert read_progress(batch.batch_id, store=bench.store) is None
+    write_progress(batch.batch_id, "references", services=bench.services, done=3, total=7)
+
+    note_wait(batch.batch_id, "a slot", services=bench.services)
+    found = read_progress(batch.batch_id, store=bench.store)
+    assert (found.waits_for, found.stage, found.done, found.total) == ("a slot", "references", 3, 7)
+
+    advance(batch.batch_id, 4, services=bench.services)
+    note_wait(batch.batch_id, "", services=bench.services)
+    found = read_progress(batch.batch_id, store=bench.store)
+    assert (found.waits_for, found.done) == ("", 7)
+    before = list(bench.store.calls)
+    note_wait(batch.batch_id, "", services=bench.services)
+    assert [verb for verb, _ in bench.store.calls[len(before) :]] == ["read"]
 
 
 async def test_what_earlier_runs_ended_is_left_alone_by_the_shards_of_this_one():
