@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator
 
-from assetgen_pipeline.cli.stack_place import stack_age_s, was_stopped
+from assetgen_pipeline.cli.stack_place import stack_age_s
 from assetgen_pipeline.domain.findings import Finding
 from assetgen_pipeline.domain.health import DaemonHealth, InstanceHealth, PoolHealth
 from assetgen_pipeline.settings import Settings
 from assetgen_pipeline.wiring.clock import open_clock
+from assetgen_pipeline.wiring.stack_record import daemons_stopped_at, stopped_at
 
 
 def check_dagster(settings: Settings) -> Iterator[Finding]:
@@ -16,9 +17,12 @@ def check_dagster(settings: Settings) -> Iterator[Finding]:
 
     now = open_clock().now()
     health = inspection.instance_health(settings, now=now)
+    ended = daemons_stopped_at(settings)
+    if ended is not None:
+        health = health.after_a_stop((now - ended).total_seconds())
     limits = inspection.pool_limits(settings)
     yield from pool_findings(health.pools, limits)
-    yield from daemon_findings(health, stopped=was_stopped(settings.home))
+    yield from daemon_findings(health, stopped=stopped_at(settings.home) is not None)
     yield from sensor_findings(health, up_s=stack_age_s(settings.home, now=now))
     yield from run_findings(health)
     unset = inspection.missing_options(settings)

@@ -1,4 +1,4 @@
-"""A HOME's only place for a stack: who has it, since when, and whether the last one was stopped."""
+"""A HOME's only place for a stack: who has it, and since when."""
 
 import fcntl
 import math
@@ -10,8 +10,7 @@ from pathlib import Path
 
 from assetgen_pipeline.cli.running import Stopped
 from assetgen_pipeline.domain.errors import AssetgenError
-
-_LOCK = "up.lock"
+from assetgen_pipeline.wiring.stack_record import stack_lock, stopped_at
 
 
 class StackHeld(AssetgenError):
@@ -31,7 +30,7 @@ def sole_stack(home: Path) -> Iterator[None]:
         StackHeld: another process has it.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with (home / _LOCK).open("a+", encoding="ascii") as lock:
+    with stack_lock(home).open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,15 +48,9 @@ def sole_stack(home: Path) -> Iterator[None]:
         lock.truncate(0)
 
 
-def was_stopped(home: Path) -> bool:
-    """Whether the last stack of this HOME was stopped in order, so that nobody misses it."""
-    lock = home / _LOCK
-    return lock.exists() and not lock.read_bytes()
-
-
 def stack_age_s(home: Path, *, now: datetime) -> float:
     """Seconds since a stack was started in this HOME; infinite where none was, or was stopped."""
-    lock = home / _LOCK
-    if not lock.exists() or was_stopped(home):
+    lock = stack_lock(home)
+    if not lock.exists() or stopped_at(home) is not None:
         return math.inf
     return max(0.0, now.timestamp() - lock.stat().st_mtime)

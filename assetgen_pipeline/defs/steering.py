@@ -18,6 +18,7 @@ from assetgen_pipeline.defs.workers import WORKER_TAG, ask_to_end
 from assetgen_pipeline.domain.health import LONGEST_WITHOUT_HEARTBEAT
 from assetgen_pipeline.settings import Settings
 from assetgen_pipeline.stages.services import Services
+from assetgen_pipeline.wiring.stack_record import daemons_stopped_at
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,10 @@ def daemon_is_alive(settings: Settings) -> bool:
         heartbeat = instance.get_daemon_heartbeats().get("SENSOR")
     if heartbeat is None:
         return False
-    age = datetime.now(UTC) - datetime.fromtimestamp(heartbeat.timestamp, UTC)
-    return age < LONGEST_WITHOUT_HEARTBEAT
+    beat, stopped = datetime.fromtimestamp(heartbeat.timestamp, UTC), daemons_stopped_at(settings)
+    if stopped is not None and beat <= stopped:
+        return False
+    return datetime.now(UTC) - beat < LONGEST_WITHOUT_HEARTBEAT
 
 
 def unfinished_run_ids(batch_id: str, settings: Settings) -> list[str]:

@@ -17,11 +17,14 @@ class DaemonHealth(Value):
     name: str
     age_s: float | None
     """Seconds since its last heartbeat; `None` where it never had one."""
+    stopped: bool = False
+    """Whether it is known to have been stopped since."""
 
     @property
     def alive(self) -> bool:
-        """Whether its last heartbeat is recent."""
-        return self.age_s is not None and self.age_s < LONGEST_WITHOUT_HEARTBEAT.total_seconds()
+        """Whether its last heartbeat is recent, and nobody stopped it since."""
+        recent = self.age_s is not None and self.age_s < LONGEST_WITHOUT_HEARTBEAT.total_seconds()
+        return recent and not self.stopped
 
 
 class TickHealth(Value):
@@ -85,3 +88,13 @@ class InstanceHealth(Value):
     """Seconds that the oldest queued run waits; 0 without any."""
     dead_runs: tuple[str, ...]
     """Ids of runs under way whose process on this host is gone."""
+
+    def after_a_stop(self, seconds: float) -> "InstanceHealth":
+        """The same, where every daemon with no heartbeat in these last seconds was stopped then."""
+        daemons = tuple(
+            daemon.model_copy(update={"stopped": True})
+            if daemon.age_s is not None and daemon.age_s >= seconds
+            else daemon
+            for daemon in self.daemons
+        )
+        return self.model_copy(update={"daemons": daemons})

@@ -460,6 +460,29 @@ def test_a_daemon_that_was_killed_is_dead_after_90_seconds_and_not_after_half_an
     assert (stopped.code, found(stopped)["daemons"]["state"]) == (0, "warn")
 
 
+def test_daemons_that_were_stopped_in_order_are_said_to_be_off_at_once(assetgen):
+    settings = load_settings()
+    with looking_at(settings) as instance:
+        for name in instance.get_required_daemon_types():
+            instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 5, name, "stopped"))
+    record = settings.home / "up.lock"
+    record.write_text("1", encoding="ascii")
+    before = assetgen("doctor", "--json")
+
+    record.write_text("", encoding="ascii")
+    after = assetgen("doctor", "--json")
+
+    assert found(before)["daemons"]["state"] == "ok"
+    assert found(after)["daemons"] == {
+        "state": "warn",
+        "subject": "daemons",
+        "value": "none runs: drops wait",
+        "fix": "assetgen up",
+    }
+    assert found(after)["sensors"]["value"] == "not judged: no daemon runs"
+    assert after.code == 0
+
+
 def test_sensors_are_judged_where_a_daemon_could_tick_them():
     silent = (tick(age_s=None, error="no bucket"), tick("other", on=False))
 

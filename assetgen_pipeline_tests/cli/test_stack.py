@@ -13,7 +13,8 @@ import pytest
 from assetgen_pipeline.cli import stack as stack_module
 from assetgen_pipeline.cli.running import Stopped
 from assetgen_pipeline.cli.stack import Stack
-from assetgen_pipeline.cli.stack_place import StackHeld, sole_stack, stack_age_s, was_stopped
+from assetgen_pipeline.cli.stack_place import StackHeld, sole_stack, stack_age_s
+from assetgen_pipeline.wiring.stack_record import stopped_at
 
 HOLDER = (
     "import sys\n"
@@ -72,7 +73,7 @@ def test_a_killed_holder_was_not_stopped_in_order(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
 
-    assert not was_stopped(tmp_path)
+    assert stopped_at(tmp_path) is None
     assert 0 <= stack_age_s(tmp_path, now=datetime.now(UTC)) < 60
 
 
@@ -82,16 +83,16 @@ def test_a_killed_holder_was_not_stopped_in_order(tmp_path, holder):
 )
 def test_a_stack_that_fails_was_not_stopped_in_order(tmp_path, end, in_order):
     with suppress(RuntimeError, Stopped), sole_stack(tmp_path):
-        assert not was_stopped(tmp_path)
+        assert stopped_at(tmp_path) is None
         if end is not None:
             raise end
 
-    assert was_stopped(tmp_path) is in_order
+    assert (stopped_at(tmp_path) is not None) is in_order
     assert math.isinf(stack_age_s(tmp_path, now=datetime.now(UTC))) is in_order
 
 
 def test_where_no_stack_ever_was_none_was_stopped(tmp_path):
-    assert not was_stopped(tmp_path)
+    assert stopped_at(tmp_path) is None
     assert math.isinf(stack_age_s(tmp_path, now=datetime.now(UTC)))
 
 

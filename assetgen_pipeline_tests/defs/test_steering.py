@@ -1,7 +1,10 @@
 """What verbs ask of runs that exist, on a real instance, ledger and local bucket of one HOME."""
 
+import os
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,6 +21,7 @@ from assetgen_pipeline.wiring.services import open_all
 from assetgen_pipeline_tests.builders import a_csv
 from assetgen_pipeline_tests.fake_deployment import add_run
 
+ROOT = Path(__file__).parents[2]
 STARTED = dg.DagsterRunStatus.STARTED
 
 
@@ -76,6 +80,38 @@ def test_without_a_heartbeat_and_with_an_old_one_no_daemon_is_alive(settings):
         answers.append(steering.daemon_is_alive(settings))
 
     assert (before, answers) == (False, [False, True])
+
+
+@pytest.mark.parametrize(
+    ("beat_s", "record", "alive"),
+    [(-5, "", False), (5, "", True), (-5, "4711", True), (-5, None, True)],
+)
+def test_a_daemon_that_was_stopped_is_not_alive_until_one_beats_again(
+    home, settings, beat_s, record, alive
+):
+    stopped = time.time() - 10
+    lock = home / "up.lock"
+    lock.unlink(missing_ok=True)
+    if record is not None:
+        lock.write_text(record, encoding="ascii")
+        os.utime(lock, (stopped, stopped))
+    with control.open_instance(settings) as instance:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(stopped + beat_s, "SENSOR", "d"))
+
+    assert steering.daemon_is_alive(settings) is alive
+
+
+def test_the_daemons_of_an_instance_elsewhere_are_judged_by_their_heartbeats(
+    home, settings, tmp_path, monkeypatch
+):
+    (home / "up.lock").write_text("", encoding="ascii")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    shutil.copyfile(ROOT / "dagster.yaml", tmp_path / "dagster.yaml")
+    elsewhere = load_settings()
+    with control.open_instance(elsewhere) as instance:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 20, "SENSOR", "d"))
+
+    assert steering.daemon_is_alive(elsewhere)
 
 
 def test_a_run_that_was_never_started_is_cancelled_on_the_spot(settings, services):
