@@ -8,16 +8,12 @@ from pathlib import Path
 
 import click
 
+from assetgen_pipeline.cli.batch_list import STATES, Wanted, list_batches
 from assetgen_pipeline.cli.manifest_notes import manifest_rows, print_failures, print_unfetched
 from assetgen_pipeline.cli.output import json_option, print_json, print_problem, status_line
 from assetgen_pipeline.cli.watching import backoff_s, watch_batch, what_holds_it_up
-from assetgen_pipeline.domain.bucket_layout import OUTBOX, BatchFolder, is_batch_id, owner_of
-from assetgen_pipeline.domain.errors import (
-    BatchNotFound,
-    ObjectMissing,
-    OwnerInvalid,
-    StorageUnavailable,
-)
+from assetgen_pipeline.domain.bucket_layout import BatchFolder, checked_owner, is_batch_id, owner_of
+from assetgen_pipeline.domain.errors import BatchNotFound, ObjectMissing, StorageUnavailable
 from assetgen_pipeline.domain.status import BatchStatus, is_terminal
 from assetgen_pipeline.ports.object_store import ObjectStore
 from assetgen_pipeline.settings import Settings, load_settings
@@ -98,36 +94,45 @@ def open_patiently(settings: Settings) -> Iterator[ObjectStore]:
 
 @click.command()
 @click.argument("batch", required=False)
+@click.option("--owner", help="Of the list, only the batches of this owner.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    help="Of the list, only what is in this state, or in one of these.",
+)
 @json_option
-def status(batch: str | None, *, as_json: bool) -> int:
-    """Show BATCH, or all batches, newest last."""
+def status(batch: str | None, *, owner: str | None, states: tuple[str, ...], as_json: bool) -> int:
+    """Show BATCH, or all batches, newest last; then the files that wait in the inbox.
+
+    `inbox` is the state of a file that no run has claimed yet.
+    """
+    if batch is not None and (owner is not None or states):
+        raise click.UsageError("--owner and --state are for the list, not for one BATCH")
+    wanted = Wanted(owner=checked_owner(owner) if owner is not None else "", states=states)
     with open_object_store(load_settings()) as store:
-        if batch is not None:
-            found = _status_of(checked_batch_id(batch), store=store)
-            if as_json:
-                print_json(found.model_dump(mode="json"))
-                return 0
-            click.echo(status_line(found))
-            print_problem(found)
-            if is_terminal(found.state):
-                rows = manifest_rows(batch, store=store)
-                print_failures(found, rows)
-                print_unfetched(rows)
-            note = what_holds_it_up(found, read_progress(batch, store=store), store=store)
-            if note:
-                click.echo(f"  {note}")
-            return 0
-        everything = sorted(all_statuses(store), key=lambda one: one.started_at or "")
-        pauses = read_pauses(store=store).pauses
-    if as_json:
-        print_json([one.model_dump(mode="json") for one in everything])
-    for pause in [] if as_json else pauses:
-        click.echo(pause.sentence())
-    for one in [] if as_json else everything:
-        click.echo(status_line(one))
-    if not everything and not as_json:
-        click.echo("no batches yet: assetgen run FILE --owner NAME")
+        if batch is None:
+            list_batches(wanted, store=store, as_json=as_json)
+        else:
+            _show(checked_batch_id(batch), store=store, as_json=as_json)
     return 0
+
+
+def _show(batch_id: str, *, store: ObjectStore, as_json: bool) -> None:
+    found = _status_of(batch_id, store=store)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    click.echo(status_line(found))
+    print_problem(found)
+    if is_terminal(found.state):
+        rows = manifest_rows(batch_id, store=store)
+        print_failures(found, rows)
+        print_unfetched(rows)
+    note = what_holds_it_up(found, read_progress(batch_id, store=store), store=store)
+    if note:
+        click.echo(f"  {note}")
 
 
 def _status_of(batch_id: str, *, store: ObjectStore) -> BatchStatus:
@@ -145,18 +150,6 @@ def _status_of(batch_id: str, *, store: ObjectStore) -> BatchStatus:
     why = paused.sentence() if paused is not None else "a daemon takes it from there"
     message = f"{batch_id} is still in the inbox; {why}"
     raise BatchNotFound(message)
-
-
-def all_statuses(store: ObjectStore) -> list[BatchStatus]:
-    """The status of every batch in the outbox."""
-    names = [o.name for o in store.list(OUTBOX) if o.name.endswith("/status.json")]
-    found = []
-    for batch_id in (name.split("/")[-2] for name in names):
-        try:
-            found.append(read_status(batch_id, store=store))
-        except (BatchNotFound, OwnerInvalid) as error:
-            click.echo(f"left out  {error}", err=True)
-    return found
 
 
 @click.command()

@@ -1,9 +1,11 @@
 """Verbs on the ledger's books: verify, recover, reconcile, backup, restore."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
+from assetgen_pipeline.cli.confirming import confirm, yes_option
 from assetgen_pipeline.cli.output import json_option, print_json, print_table
 from assetgen_pipeline.domain.budget import AttemptRecord, InvariantCheck
 from assetgen_pipeline.domain.errors import AssetgenError, StorageUnavailable
@@ -14,7 +16,7 @@ from assetgen_pipeline.stages.ledger_completeness import check_completeness, unc
 from assetgen_pipeline.stages.recover_holds import OVERDUE_SENTENCE
 from assetgen_pipeline.wiring.bucket import open_object_store
 from assetgen_pipeline.wiring.clock import open_clock
-from assetgen_pipeline.wiring.ledger import open_ledger, unchecked_ledger
+from assetgen_pipeline.wiring.ledger import ledger_url, open_ledger, unchecked_ledger
 
 _SHORTEST_ID = 8
 
@@ -214,9 +216,13 @@ def backup(file: Path, *, as_json: bool) -> int:
 @ledger.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--force", is_flag=True, help="Although runs are under way.")
+@yes_option
 @json_option
-def restore(file: Path, *, force: bool, as_json: bool) -> int:
-    """Replace the ledger's content by the backup in FILE; what was there is kept beside it."""
+def restore(file: Path, *, force: bool, yes: bool, as_json: bool) -> int:
+    """Replace the ledger's content by the backup in FILE; what was there is kept beside it.
+
+    On a terminal it asks before it does.
+    """
     from assetgen_pipeline.defs import control
 
     settings = load_settings()
@@ -224,6 +230,7 @@ def restore(file: Path, *, force: bool, as_json: bool) -> int:
     if live:
         message = f"{len(live)} runs are under way: {', '.join(live)}"
         raise RunsUnderWay(message)
+    confirm(lambda: f"Replace the books in {_place(settings)} by those in {file}?", yes=yes)
     with unchecked_ledger(settings) as books:
         kept = books.restore(file)
     with open_ledger(settings) as books:
@@ -235,3 +242,12 @@ def restore(file: Path, *, force: bool, as_json: bool) -> int:
         click.echo(f"broken: {', '.join(broken)}" if broken else "every invariant holds")
         click.echo("next: assetgen ledger recover, then assetgen ledger verify")
     return 1 if broken else 0
+
+
+def _place(settings: Settings) -> str:
+    """Where the ledger is, without the password that its URL may hold."""
+    url = ledger_url(settings)
+    if url.startswith("sqlite"):
+        return url.removeprefix("sqlite:///")
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'this machine'}{parts.path}"

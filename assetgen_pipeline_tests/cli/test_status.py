@@ -168,3 +168,97 @@ def test_a_batch_that_is_complete_is_not_run_again(assetgen, store):
 
     assert (answer.code, answer.document["state"]) == (0, "completed")
     assert "nothing is left to do" in answer.err
+
+
+@pytest.fixture
+def waiting(assetgen, store, tmp_path):
+    """A file that was just submitted; no daemon is there to take it."""
+    file = tmp_path / "spring.csv"
+    file.write_bytes(a_csv(["S1", "a kitchen"]))
+    return assetgen("submit", file, "--owner", "ira", "--dry-run", "--json").document["batch_id"]
+
+
+def test_a_file_that_was_just_submitted_is_listed_last_as_in_the_inbox(assetgen, store, waiting):
+    a_status(store, WELL)
+
+    text = assetgen("status").out.splitlines()
+    document = assetgen("status", "--json").document
+
+    assert text[-1].startswith(f"in the inbox  {waiting}  since 20")
+    last = document[-1]
+    assert (last["batch_id"], last["owner"], last["state"]) == (waiting, "ira", "in the inbox")
+    assert (last["mode"], last["started_at"]) == ("dry_run", None)
+    assert last.keys() == document[0].keys()
+
+
+def test_a_file_that_a_run_has_claimed_is_listed_once_as_its_batch(assetgen, store, waiting):
+    a_status(store, waiting, BatchState.RECEIVED)
+
+    listed = assetgen("status", "--owner", "ira", "--json").document
+
+    found = [one["state"] for one in listed if one["batch_id"] == waiting]
+    store.delete(BatchFolder(waiting).status)
+    assert found == ["received"]
+
+
+@pytest.fixture
+def three(store):
+    """Three batches of two owners; the name of one begins with that of the other."""
+    batches = {
+        "eli.one.00000011": BatchState.FAILED,
+        "eli.two.00000012": BatchState.COMPLETED,
+        "elias.one.00000013": BatchState.FAILED,
+    }
+    for batch_id, state in batches.items():
+        a_status(store, batch_id, state)
+    return list(batches)
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (["--owner", "eli"], [0, 1]),
+        (["--owner", "elias"], [2]),
+        (["--owner", "eli", "--state", "failed"], [0]),
+        (["--owner", "eli", "--state", "failed", "--state", "completed"], [0, 1]),
+        (["--state", "failed"], [0, 2]),
+        (["--owner", "eli", "--state", "refused"], []),
+        (["--owner", "nobody"], []),
+    ],
+)
+def test_the_list_is_of_one_owner_or_of_some_states_where_that_is_asked(
+    assetgen, three, words, places
+):
+    listed = [one["batch_id"] for one in assetgen("status", *words, "--json").document]
+    text = assetgen("status", *words).out
+
+    wanted = [three[place] for place in places]
+    assert [batch_id for batch_id in listed if batch_id in three] == wanted
+    assert [batch_id for batch_id in three if batch_id in text] == wanted
+    assert ("no batch of that owner or in that state" in text) is not bool(places)
+
+
+def test_what_waits_in_the_inbox_is_a_state_to_ask_for(assetgen, three, waiting):
+    listed = assetgen("status", "--state", "inbox", "--json").document
+    others = assetgen("status", "--owner", "ira", "--state", "received", "--json").document
+
+    assert waiting in [one["batch_id"] for one in listed]
+    assert {one["state"] for one in listed} == {"in the inbox"}
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--owner", "BAD OWNER"], "owner-invalid", "'BAD OWNER'"),
+        (["--state", "nonsense"], "usage", "'nonsense' is not one of 'inbox', 'received'"),
+        ([WELL, "--owner", "ada"], "usage", "are for the list"),
+        ([WELL, "--state", "failed"], "usage", "are for the list"),
+    ],
+    ids=str,
+)
+def test_a_list_that_cannot_be_is_refused(assetgen, words, code, said):
+    answer = assetgen("status", *words, "--json")
+
+    assert (answer.code, answer.document["error"]["code"]) == (2, code)
+    assert said in answer.document["error"]["detail"]
