@@ -185,7 +185,8 @@ def running_stack(settings: Settings, *, port: int | None = None) -> Iterator[St
 def up(port: int | None, *, as_json: bool) -> int:
     """Start bucket, web server and daemon on this machine, until Ctrl-C.
 
-    Ends with exit code 1 where one of them ends by itself, so that a supervisor starts it again.
+    Ends with exit code 1 where one of them ends by itself, so that a supervisor starts it again, and with 0
+    where it was told to stop.
     """
     settings = load_settings()
     require_ready(settings)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from assetgen_pipeline.cli.app import _HIDDEN, _VERBS
+from assetgen_pipeline.domain.outcome import RowStatus
+from assetgen_pipeline.domain.result_columns import RESULT_COLUMNS
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -43,6 +45,21 @@ def test_the_readmes_settings_and_figures_are_those_of_their_pages():
     assert (len(settings), len(figures)) == (12, 8)
     assert [row for row in settings if f"{row}\n" not in all_settings] == []
     assert [figure for figure in figures if figure not in all_figures] == []
+
+
+def test_the_page_on_files_lists_every_column_and_status_of_results():
+    results = (DOCS / "csv-format.md").read_text(encoding="utf-8").split("\n## Results\n")[1]
+    columns, statuses = (
+        re.findall(r"^\| `([a-z0-9_.]+)` \|", table, re.MULTILINE)
+        for table in results.split("| status |")
+    )
+
+    assert [
+        name.replace("1..3", str(variant))
+        for name in columns
+        for variant in (range(1, 4) if "1..3" in name else [0])
+    ] == list(RESULT_COLUMNS)
+    assert statuses == [status.value for status in RowStatus]
 
 
 def test_every_link_between_the_docs_leads_somewhere():
