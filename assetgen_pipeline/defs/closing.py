@@ -66,8 +66,8 @@ def close_run(
     _withdraw_request(run, batch_id, services.store)
     if isinstance(error, BatchCancelled):
         _withdraw_drop(run, batch_id, services)
-        if _goes_on(batch_id, services.store):
-            return False
+    if _goes_on(batch_id, services.store):
+        return False
     if is_taken_over(instance, batch_id, run.run_id, services=services) or not _is_its_own(
         instance, run, batch_id, services.store
     ):
@@ -115,11 +115,11 @@ def _withdraw_request(run: dg.DagsterRun, batch_id: str, store: ObjectStore) -> 
 
 
 def _goes_on(batch_id: str, store: ObjectStore) -> bool:
-    """Whether somebody asked for another run since, say by `retry`, and not to stop again."""
-    waiting = read_waiting(batch_id, store=store)
-    return (
-        waiting is not None and waiting.cause == "run" and not is_cancelled(batch_id, store=store)
-    )
+    """Whether somebody asked for another run since, by `retry`, and not to stop again."""
+    waiting, status = read_waiting(batch_id, store=store), _status_of(batch_id, store)
+    asked = waiting is not None and waiting.cause == "run"
+    began_anew = status is not None and status.state is BatchState.RECEIVED
+    return asked and began_anew and not is_cancelled(batch_id, store=store)
 
 
 def _withdraw_drop(run: dg.DagsterRun, batch_id: str, services: Services) -> None:

@@ -12,6 +12,7 @@ from assetgen_pipeline.defs.sensors import (
 from assetgen_pipeline.domain.bucket_layout import BatchFolder
 from assetgen_pipeline.domain.errors import BatchCancelled
 from assetgen_pipeline.domain.generation import ErrorKind, ProviderError
+from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.domain.status import BatchState
 from assetgen_pipeline.stages.batch_status import write_status
 from assetgen_pipeline.stages.close_batch import close_batch
@@ -114,6 +115,23 @@ def test_a_retry_that_comes_before_the_cancelled_run_is_closed_is_not_taken_back
 
     cancelled_run_sensor(end_of_run(cancelled_run_sensor, run.run_id, deployment, event))
 
+    assert (deployment.status().state, waits(deployment)) == (BatchState.RECEIVED, "run")
+
+
+def test_a_retry_that_comes_before_the_refused_run_is_closed_is_not_refused_again(deployment):
+    deployment.upload(CSV)
+    deployment.ledger.set_limit("studio", Money(1), set_by="somebody")
+    result = deployment.run()
+    refused = deployment.status().state
+    wait_for("run", BATCH_ID, store=deployment.store, clock=deployment.clock)
+    write_status(BATCH_ID, BatchState.RECEIVED, store=deployment.store, clock=deployment.clock)
+    context = end_of_run(
+        failed_run_sensor, result.run_id, deployment, result.get_run_failure_event()
+    ).for_run_failure()
+
+    failed_run_sensor(context)
+
+    assert refused is BatchState.REFUSED
     assert (deployment.status().state, waits(deployment)) == (BatchState.RECEIVED, "run")
 
 
