@@ -25,6 +25,7 @@ from assetgen_pipeline.wiring.ledger import ledger_url
 from assetgen_pipeline.wiring.readiness import require_ready
 
 _READY_S = 300.0
+_STOPPING = "stopping: calls in flight, if any, finish (Ctrl-C again ends them)"
 # As long as `run` lets its calls in flight finish; systemd kills after 90 s.
 _STOP_S = 60.0
 _PR_SET_PDEATHSIG = 1
@@ -118,7 +119,7 @@ class Stack:
         end_groups(
             list(self._processes.values()),
             within_s=_STOP_S,
-            say=lambda: click.echo("calls in flight finish (Ctrl-C again ends them)", err=True),
+            say=lambda: click.echo(_STOPPING, err=True),
         )
 
 

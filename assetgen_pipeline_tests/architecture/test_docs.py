@@ -62,6 +62,15 @@ def test_the_page_on_files_lists_every_column_and_status_of_results():
     assert statuses == [status.value for status in RowStatus]
 
 
+def test_decisions_are_numbered_one_by_one():
+    pages = sorted((DOCS / "decisions").iterdir())
+
+    numbers = [int(page.name[:4]) for page in pages]
+    titles = [page.read_text(encoding="utf-8").partition(".")[0] for page in pages]
+    assert numbers == list(range(1, len(pages) + 1))
+    assert titles == [f"# {number}" for number in numbers]
+
+
 def test_every_link_between_the_docs_leads_somewhere():
     pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
     dead = [
