@@ -22,7 +22,7 @@ from assetgen_pipeline.adapters import local_bucket_supervisor
 from assetgen_pipeline.adapters.local_bucket_supervisor import is_healthy, kept_port
 from assetgen_pipeline.domain.errors import StorageUnavailable
 
-_READY_S = 30.0
+_READY_S = 120.0
 _LOOK_S = 0.02
 _STARTS = 3
 _LOG_BYTES = 5_000_000

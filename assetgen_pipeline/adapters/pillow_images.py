@@ -44,8 +44,12 @@ _UNDECODABLE = ("reference-undecodable", "the image cannot be decoded")
 class PillowImageCodec(ImageCodec):
     """Decodes with Pillow; safe to call from many threads, of which `workers` decode at once."""
 
-    def __init__(self, *, workers: int | None = None, wait_s: float = 30.0) -> None:
-        """A worker that has not answered after `wait_s` is killed; by default one for each core."""
+    def __init__(self, *, workers: int | None = None, wait_s: float = 120.0) -> None:
+        """A worker that has not answered after `wait_s` is killed; by default one for each core.
+
+        What limits a decoding is its processor time, `image_worker._CPU_S`: on a busy machine that
+        takes many times as long, and an image that is given up is called undecodable for good.
+        """
         workers = workers or min(_MAX_WORKERS, os.cpu_count() or 1)
         self._wait_s = wait_s
         self._workers = workers

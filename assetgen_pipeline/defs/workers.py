@@ -101,8 +101,10 @@ def _boot_id() -> str:
 def _start_time(pid: int) -> str:
     """The start time of a process in clock ticks since boot (proc(5), field 22)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        # The name of a program may be in any encoding, and what follows is not.
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except (FileNotFoundError, PermissionError, ProcessLookupError):
         return ""
+    fields = text.rpartition(")")[2].split()
     # A zombie has ended; its parent has only not fetched its exit code yet.
     return "" if fields[0] in {"Z", "X"} else fields[19]

@@ -14,12 +14,13 @@ from assetgen_pipeline.adapters import local_bucket
 from assetgen_pipeline.adapters.gcs_object_store import GcsObjectStore, emulator_client
 from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
 from assetgen_pipeline.adapters.local_bucket_supervisor import (
+    _usable_port,
     is_healthy,
     kept_port,
     set_torn_aside,
 )
 from assetgen_pipeline.domain.errors import StorageUnavailable
-from assetgen_pipeline_tests.processes import is_alive, kill, until
+from assetgen_pipeline_tests.processes import DEADLINE_S, is_alive, kill, until
 
 HOLDER = """
 import sys
@@ -41,7 +42,7 @@ def home(tmp_path):
         if pid is None:
             continue
         try:
-            until(lambda pid=pid: not is_alive(pid), deadline_s=60)
+            until(lambda pid=pid: not is_alive(pid), deadline_s=120)
         except AssertionError:
             kill([pid])
             pytest.fail(f"{name} was still running")
@@ -60,7 +61,7 @@ def holder(home):
             yield process
         finally:
             process.stdin.close()
-            process.wait(timeout=60)
+            process.wait()
 
 
 def endpoint_of(process):
@@ -77,7 +78,7 @@ def facts(home):
 @contextmanager
 def open_store(endpoint):
     client = emulator_client(endpoint)
-    store = GcsObjectStore(client, bucket="my-bucket", retry_for_s=15)
+    store = GcsObjectStore(client, bucket="my-bucket", retry_for_s=DEADLINE_S)
     try:
         store.ensure_bucket()
         yield store
@@ -109,7 +110,7 @@ def test_several_processes_that_start_at_once_share_one_server(home):
 
         for process in holders[1:]:
             process.stdin.close()
-            process.wait(timeout=30)
+            process.wait()
         threading.Event().wait(0.5)
         assert is_alive(running["server_pid"])
         assert facts(home) == running
@@ -137,6 +138,14 @@ def test_the_port_and_the_objects_are_kept_from_run_to_run(home):
             until(lambda: facts(home) == {})
 
     assert len(set(endpoints)) == 1
+
+
+def test_its_port_is_none_that_others_come_by_while_it_is_down():
+    ports = {_usable_port(None) for _ in range(20)}
+
+    # From 32,768 on Linux hands them out, from 49,152 on macOS.
+    assert all(20_000 <= port < 30_000 for port in ports)
+    assert len(ports) > 10
 
 
 def test_another_port_is_taken_where_the_kept_one_is_in_use(home):
@@ -210,7 +219,7 @@ def test_a_server_that_dies_is_restarted_at_its_port_and_calls_go_on(home):
 
         assert store.stat("a") == before
         # The server answers a moment before its supervisor writes down where.
-        port = until(lambda: facts(home).get("port"), deadline_s=60)
+        port = until(lambda: facts(home).get("port"))
         assert f"http://127.0.0.1:{port}" == endpoint
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,6 +62,18 @@ def test_a_zombie_is_gone_though_its_pid_still_stands(child):
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
+    assert is_gone(worker)
+
+
+@pytest.mark.parametrize("name", [b"l\xc3\xb6we", b"l\xf6we", b"a) Z (b"])
+def test_a_process_is_known_whatever_its_program_is_called(name, tmp_path):
+    program = tmp_path / os.fsdecode(name)
+    program.symlink_to(shutil.which("cat"))
+    with subprocess.Popen(["cat"], executable=program, stdin=subprocess.PIPE) as process:
+        worker = worker_identity(process.pid)
+
+        assert worker
+        assert not is_gone(worker)
     assert is_gone(worker)
 
 
@@ -177,7 +190,7 @@ def test_a_run_that_nobody_knows_is_not_live(instance):
 def test_a_worker_of_this_host_is_asked_to_end(child):
     assert ask_to_end(worker_identity(child.pid))
 
-    assert child.wait(timeout=30) == -signal.SIGTERM
+    assert child.wait() == -signal.SIGTERM
 
 
 def test_a_process_that_only_has_the_number_of_a_worker_is_left_alone(child):
