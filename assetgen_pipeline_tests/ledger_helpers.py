@@ -7,10 +7,10 @@ from sqlalchemy import event
 
 from assetgen_pipeline.adapters import sql_ledger_steps
 from assetgen_pipeline.adapters.sql_ledger import open_sql_ledger
-from assetgen_pipeline.adapters.system_clock import SystemClock
 from assetgen_pipeline.domain.budget import AttemptRequest, StoredImage
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.ports.ledger import Ledger
+from assetgen_pipeline.testing.clock import ManualClock
 
 LIMIT = 1000
 IMAGE = StoredImage.of(
@@ -43,9 +43,10 @@ def broken(ledger: Ledger) -> list[str]:
 
 
 def open_real(url: str, limit: int, project: int | None = None, clock=None):
+    """Real books at an instant of their own, the same in every process: no midnight comes."""
     return open_sql_ledger(
         url,
-        clock=clock or SystemClock(),
+        clock=clock or ManualClock(),
         time_zone=ZoneInfo("UTC"),
         default_limit=Money(limit),
         project_limit=None if project is None else Money(project),

@@ -228,7 +228,7 @@ def start(target, *arguments):
 def kill_at(point, url, folder, prefix):
     """Run a victim to a named point; whether it died there."""
     process = start(_work, url, str(folder), POINTS[point], prefix)
-    process.join(200)
+    process.join()
     return process.exitcode == -signal.SIGKILL
 
 

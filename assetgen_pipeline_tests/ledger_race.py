@@ -47,7 +47,7 @@ def _enter(barriers):
 
 def line_up(processes):
     """Wait for the others; whoever waits takes no second task, so each process runs one."""
-    _barriers[processes].wait(180)
+    _barriers[processes].wait(250)
 
 
 def whole_cycles(url, place, cell):

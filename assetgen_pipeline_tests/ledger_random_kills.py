@@ -54,7 +54,7 @@ class Spender:
 
     def kill(self):
         self.process.kill()
-        self.process.join(60)
+        self.process.join()
         assert self.process.exitcode == -signal.SIGKILL
         self.process.close()
 

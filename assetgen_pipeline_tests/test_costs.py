@@ -20,15 +20,20 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.fixture(scope="module")
+def first_day():
+    """Midnight may come between two tests."""
+    return open_clock().now().date()
+
+
 @pytest.fixture
-def today(home, monkeypatch):
+def today(home, first_day, monkeypatch):
     """Facts of today and of 40 days ago, in the local bucket."""
     monkeypatch.setenv("ASSETGEN_HOME", str(home))
-    today = open_clock().now().date()
     with open_object_store(load_settings()) as store:
-        for day in (today, today - timedelta(days=40)):
+        for day in (first_day, first_day - timedelta(days=40)):
             ParquetCostFacts(store).publish(BATCH_ID, day, [a_fact(day=day)])
-    return today
+    return first_day
 
 
 @pytest.mark.parametrize("bucket", ["", "assetgen-local", "gs://assetgen-local/"])

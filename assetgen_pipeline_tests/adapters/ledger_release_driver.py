@@ -1,4 +1,4 @@
-"""A former release's ledger at work: `ledger_release_driver.py SOURCES URL` prints its verdict.
+"""A former release's ledger at work: `ledger_release_driver.py SOURCES URL NOW` prints its verdict.
 
 Runs in a process of its own, whose package is the one that was released.
 """
@@ -7,6 +7,7 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,6 +17,13 @@ from assetgen_pipeline.adapters.system_clock import SystemClock
 from assetgen_pipeline.domain.budget import AttemptRequest
 from assetgen_pipeline.domain.errors import BudgetRefused, HoldNotOpen
 from assetgen_pipeline.domain.money import Money
+
+
+class SameInstant(SystemClock):
+    """The instant at which the present release carries on: no midnight comes between the two."""
+
+    def now(self):
+        return datetime.fromisoformat(sys.argv[3]).astimezone(UTC)
 
 
 def request(item):
@@ -37,7 +45,7 @@ def main():
     assert sql_ledger.__file__.startswith(sys.argv[1])
     ledger = sql_ledger.SqlLedger(
         sys.argv[2],
-        clock=SystemClock(),
+        clock=SameInstant(),
         time_zone=ZoneInfo("UTC"),
         default_limit=Money(1000),
     )

@@ -27,7 +27,7 @@ from assetgen_pipeline_tests.postgres_cluster import require_cluster
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 LIMIT = 10**6
-DEADLINE_S = 60
+DEADLINE_S = 250
 _LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE")
 LOST_THE_RACE = (HoldNotOpen, IdempotencyConflict, BudgetRefused)
 
@@ -188,7 +188,7 @@ def test_the_harness_sees_a_deadlock(sessions):
                 )
                 if index == 0 and not stepper.deadlocks:
                     with contextlib.suppress(threading.BrokenBarrierError):
-                        meeting.wait(5)
+                        meeting.wait(DEADLINE_S)
 
         stepper = sessions.steps if ledger is sessions.first else sessions.others
         ledger._database.write(work)

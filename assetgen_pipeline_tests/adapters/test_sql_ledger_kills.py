@@ -91,12 +91,12 @@ def test_no_charge_is_lost_when_the_database_server_is_killed(tmp_path):
     try:
         url, provider = cluster.create_ledger(), Provider(tmp_path)
         for turn in range(TURNS):
-            before = len(provider.charges())
+            before = provider.count()
             spenders = [
                 start(_work_for_ever, url, str(tmp_path), f"t{turn}-{number}", number)
                 for number in range(2)
             ]
-            while len(provider.charges()) < before + 12:
+            while provider.count() < before + 12:
                 assert any(one.is_alive() for one in spenders)
                 spenders[0].join(0.01)
             cluster.kill()
@@ -105,7 +105,7 @@ def test_no_charge_is_lost_when_the_database_server_is_killed(tmp_path):
             cluster.start_again()
             for one in spenders:
                 one.kill()
-                one.join(60)
+                one.join()
             with opened(url) as ledger:
                 check_books(ledger, provider)
     finally:

@@ -25,6 +25,7 @@ from assetgen_pipeline_tests.ledger_race import (
     equal_holds,
     expire_all,
     flat,
+    line_up,
     race_cell,
     same_batches,
 )
@@ -138,8 +139,9 @@ def _checked_before(url, limit):
     # Look first, then take without a guard, and without the table's own check.
     def take(connection, owner, day, entry, *, now, limits):
         row = sql_ledger_journal.day_row(connection, sql_ledger_journal.owner_scope(owner), day)
+        # Everybody has looked before anybody takes.
+        line_up(4)
         sql_ledger_journal._judge(row, entry, limits)
-        connection.exec_driver_sql("SELECT pg_sleep(0.01)")
         sql_ledger_journal.post(connection, owner, day, [entry], now=now)
 
     def look_first(*_arguments, **_named):
@@ -153,7 +155,11 @@ def _checked_before(url, limit):
 @pytest.mark.postgres
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
 def test_a_check_followed_by_a_write_overspends_in_this_harness(watch, url):
-    ledger = watch(1040)
+    # One hold is left when four processes have looked so often: each sees it, and all take it.
+    ledger = watch(1060)
+    # Whoever made the day would keep the others from looking.
+    reserve(ledger, 1, batch="first")
+    ledger.settle("first")
     ledger._database.write(
         lambda connection: connection.exec_driver_sql(
             "ALTER TABLE budget_day DROP CONSTRAINT never_exceed"
@@ -162,10 +168,10 @@ def test_a_check_followed_by_a_write_overspends_in_this_harness(watch, url):
     # Processes of their own, because the bug stays in them.
     racers = Racers(4)
     try:
-        admitted = flat(racers.run(equal_holds, url, 1040, 20, _checked_before, processes=4))
+        admitted = flat(racers.run(equal_holds, url, 1060, 20, _checked_before, processes=4))
     finally:
         racers.close()
-    assert len(admitted) > 52
+    assert len(admitted) > 53
     assert "I1 owner:ann" in broken(ledger)[0]
 
 

@@ -20,6 +20,7 @@ from assetgen_pipeline.adapters.sql_ledger_engine import LedgerDatabase
 from assetgen_pipeline.adapters.sql_ledger_migrations import MIGRATIONS, VERSION_TABLE
 from assetgen_pipeline.domain.errors import LedgerSchemaError
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline_tests.ledger_helpers import broken, capture, open_real, request, reserve
 from assetgen_pipeline_tests.postgres_cluster import require_cluster
 
@@ -44,8 +45,9 @@ def empty(request, tmp_path):
 def work_as_release(release, url, folder):
     with zipfile.ZipFile(HERE / "ledger_releases" / f"{release}.zip") as archive:
         archive.extractall(folder)
-    command = [sys.executable, "-P", HERE / "ledger_release_driver.py", folder, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    driver, now = HERE / "ledger_release_driver.py", ManualClock().now().isoformat()
+    command = [sys.executable, "-P", driver, folder, url, now]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "sound\n", done.stderr
 
 

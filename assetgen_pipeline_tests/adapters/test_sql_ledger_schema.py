@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from assetgen_pipeline.domain.errors import (
     LedgerUnavailable,
 )
 from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline_tests.ledger_helpers import broken, open_real, request
 from assetgen_pipeline_tests.postgres_cluster import require_cluster
 
@@ -147,7 +149,9 @@ def test_the_views_have_the_columns_of_the_contract(database, view):
 
 def test_the_views_tell_what_was_spent_and_why_something_was_refused(empty):
     upgrade_schema(empty)
-    ledger = open_real(empty, 1_000_000)
+    # Whether a day is final, the views say by the database's clock.
+    noon = datetime.now(UTC).replace(hour=12)
+    ledger = open_real(empty, 1_000_000, clock=ManualClock(noon + timedelta(days=1)))
     hold = ledger.reserve(
         owner="ann", batch_id="b", run_id="r", amount=Money(600_000), price_version="p"
     )
