@@ -5,20 +5,30 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
+from assetgen_pipeline.wiring import bucket
 from assetgen_pipeline_tests.whole_stack import Up
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine is slow, not wrong.
-settings.register_profile("busy", deadline=None)
-settings.load_profile("busy")
+# A busy machine is slow, not wrong; and what is tried is the same each time, so that a test
+# fails by a change and not by chance. `--hypothesis-profile=explore` tries other things.
+settings.register_profile(
+    "explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
+)
+settings.register_profile(
+    "same_each_time", settings.get_profile("explore"), derandomize=True, database=None
+)
+settings.load_profile("same_each_time")
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +70,15 @@ def clean_logs():
     logging.setLogRecordFactory(factory)
     structlog.reset_defaults()
     sys.excepthook, threading.excepthook = hooks
+
+
+@pytest.fixture(autouse=True, scope="module")
+def buckets_that_end():
+    """What a command would hold until its process ends, a test process holds until the module does."""
+    with ExitStack() as held, pytest.MonkeyPatch.context() as patched:
+        hold = cache(lambda home: held.enter_context(hold_local_bucket(home)))
+        patched.setattr(bucket, "_hold_until_exit", hold)
+        yield
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ async def serve(answer, *, host="127.0.0.1", port=0, **options):
         await asyncio.sleep(0)
 
 
-async def fetch(url, *, timeout_s=0.4, max_bytes=100_000, allowed=LOOPBACK, known=None, **options):
+async def fetch(url, *, timeout_s=300, max_bytes=100_000, allowed=LOOPBACK, known=None, **options):
     # Loading the real authorities takes longer than most of these tests.
     options.setdefault("ssl_context", BLANK_TLS)
     fetcher = HttpReferenceFetcher(
@@ -96,7 +96,7 @@ def flood(*, head=b"", part=b"x" * 65536):
 
 
 async def silence(writer):
-    await asyncio.sleep(30)
+    await asyncio.Event().wait()
 
 
 async def reset(writer):

@@ -9,7 +9,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ import psycopg
 import pytest
 
 from assetgen_pipeline.adapters.sql_ledger import upgrade_schema
+from assetgen_pipeline_tests.ports import free_port
+from assetgen_pipeline_tests.processes import until
 
 _TEMPLATE = "ledger_template"
 
@@ -44,7 +45,7 @@ class Cluster:
     def kill(self) -> None:
         """End the server at once, as a crash of it would (`pg_ctl stop -m immediate`)."""
         self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(30)
+        self.process.wait()
 
     def start_again(self) -> None:
         """Start it after a crash; it recovers from its log."""
@@ -74,7 +75,7 @@ class Cluster:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(10)
+                self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _execute(self, statement: str) -> None:
@@ -130,10 +131,9 @@ def new_cluster(*, durable: bool = False) -> Cluster:
         check=True,
         capture_output=True,
         cwd=directory,
-        timeout=90,
         **as_user,
     )
-    port = _free_port()
+    port = free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": str(directory),
@@ -169,14 +169,12 @@ def _wait(cluster: Cluster, bin_directory: Path) -> None:
         "-t",
         "20",
     ]
-    for _ in range(200):
-        if subprocess.run(command, check=False).returncode == 0:
-            return
-        if cluster.process.poll() is not None:
-            break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            cluster.process.wait(0.1)
-    raise RuntimeError((cluster.directory / "log").read_text())
+
+    def answers():
+        assert cluster.process.poll() is None, (cluster.directory / "log").read_text()
+        return subprocess.run(command, check=False).returncode == 0
+
+    until(answers)
 
 
 def _unprivileged_user() -> str:
@@ -184,9 +182,3 @@ def _unprivileged_user() -> str:
         return getpass.getuser()
     known = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in known else "nobody"
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

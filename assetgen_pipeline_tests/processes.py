@@ -25,11 +25,11 @@ def until(look, *, deadline_s=DEADLINE_S, every_s=0.1):
 def is_alive(process_id):
     """Whether a process is there and not a zombie."""
     try:
-        stat = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii")
+        stat = Path(f"/proc/{process_id}/stat").read_bytes()
     except OSError:
         # It may also go between the opening and the reading: ESRCH.
         return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+    return stat.rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
 
 
 def processes_of(home):

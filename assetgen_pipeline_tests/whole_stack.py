@@ -54,7 +54,7 @@ class Up:
         """Kill everything of this HOME at once, as a power cut does."""
         pids = processes_of(self.home)
         kill(pids)
-        until(lambda: not any(is_alive(pid) for pid in pids), deadline_s=60)
+        until(lambda: not any(is_alive(pid) for pid in pids))
         return pids
 
     def stop(self):

@@ -17,6 +17,7 @@ from assetgen_pipeline.adapters.gcs_url_signer import (
 )
 from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
 from assetgen_pipeline.domain.errors import StorageUnavailable
+from assetgen_pipeline_tests.processes import DEADLINE_S
 from assetgen_pipeline_tests.url_verifier import (
     DAY,
     HOUR,
@@ -192,7 +193,7 @@ def test_a_local_link_downloads_from_the_running_server(home, key, public_key):
 
 def download(url):
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=DEADLINE_S)
     try:
         connection.request("GET", f"{parts.path}?{parts.query}")
         response = connection.getresponse()
@@ -225,7 +226,7 @@ class TestTheLocalKey:
             )
             for _ in range(3)
         ]
-        answers = [process.communicate("go\n", timeout=60)[0] for process in processes]
+        answers = [process.communicate("go\n")[0] for process in processes]
 
         assert len(set(answers)) == 1
         assert len(answers[0]) > 500

@@ -96,12 +96,13 @@ FAILURES = {
 
 @pytest.mark.filterwarnings("ignore:BRAND_NEW_REASON is not a valid")
 @pytest.mark.parametrize("answer", FAILURES)
-async def test_a_failed_attempt_is_one_request_of_its_kind_and_bill(stub, answer, caplog):
+async def test_a_failed_attempt_is_one_request_of_its_kind_and_bill(stub, answer, caplog, request):
     kind, billing, cost, retry_after_s, said = FAILURES[answer]
     stub.answer(answer)
-    price = gemini_price(timeout_s=0.5 if answer == "never" else 30.0)
+    if answer == "never":
+        request.getfixturevalue("out_of_time_once_asked")
 
-    error = await failed(open_gemini(stub.url, price=price, alternatives=["one", GEMINI, "two"]))
+    error = await failed(open_gemini(stub.url, alternatives=["one", GEMINI, "two"]))
 
     assert (error.kind, error.billing, error.cost) == (kind, billing, cost)
     assert error.retry_after_s == retry_after_s

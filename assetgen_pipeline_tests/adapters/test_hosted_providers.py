@@ -1,13 +1,13 @@
 """What every hosted provider keeps to, through the real SDKs against the provider stub."""
 
 import asyncio
-import socket
 from contextlib import aclosing
 
 import pytest
 
 from assetgen_pipeline.domain.generation import Billing, ErrorKind
 from assetgen_pipeline_tests.hosted_providers import HOSTED, PNG, ask, failed, planned, token
+from assetgen_pipeline_tests.ports import refusing_port
 
 pytestmark = pytest.mark.parametrize("hosted", HOSTED.values(), ids=HOSTED)
 
@@ -60,17 +60,11 @@ async def test_requests_in_flight_together_are_kept_apart(stub, hosted):
     assert stub.attempts == {made.attempt_id: ["ok"] for made in tokens}
 
 
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize("where", ["refused", "no such host"])
 async def test_what_cannot_have_arrived_is_not_billed(hosted, where):
-    host = f"127.0.0.1:{closed_port()}" if where == "refused" else "nowhere.invalid"
-
-    error = await failed(hosted.open(f"http://{host}{hosted.path}"))
+    with refusing_port() as port:
+        host = f"127.0.0.1:{port}" if where == "refused" else "nowhere.invalid"
+        error = await failed(hosted.open(f"http://{host}{hosted.path}"))
 
     assert (error.kind, error.billing) == (ErrorKind.TRANSIENT, Billing.NOT_BILLED)
     assert host not in str(error)

@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from assetgen_pipeline.adapters import link_probe
 from assetgen_pipeline.adapters.gcs_url_signer import KeySigner, local_signing_key
 from assetgen_pipeline.adapters.link_probe import answer_of, signature_holds
 from assetgen_pipeline_tests.builders import NOW
+from assetgen_pipeline_tests.ports import refusing_port
 
 
 @pytest.fixture
@@ -37,8 +39,10 @@ def test_the_signature_of_another_key_does_not_hold(signed, tmp_path):
     assert not signature_holds(signed, tmp_path / "other" / "signing-key.json")
 
 
-def test_a_link_is_answered_with_its_status_and_silence_with_0(httpserver):
+def test_a_link_is_answered_with_its_status_and_silence_with_0(httpserver, monkeypatch):
+    monkeypatch.setattr(link_probe, "_TIMEOUT_S", 300)
     httpserver.expect_request("/gone").respond_with_data(status=403)
 
     assert answer_of(httpserver.url_for("/gone")) == 403
-    assert answer_of("http://127.0.0.1:9/") == 0
+    with refusing_port() as port:
+        assert answer_of(f"http://127.0.0.1:{port}/") == 0

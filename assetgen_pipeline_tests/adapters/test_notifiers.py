@@ -6,6 +6,7 @@ import socket
 import pytest
 from werkzeug import Response
 
+from assetgen_pipeline.adapters import webhook_notifier
 from assetgen_pipeline.adapters.email_notifier import EmailNotifier
 from assetgen_pipeline.adapters.log_notifier import LogNotifier
 from assetgen_pipeline.adapters.webhook_notifier import WebhookNotifier
@@ -15,6 +16,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.testing.notifier import RecordingNotifier
 from assetgen_pipeline.wiring.notifier import open_alerting
 from assetgen_pipeline_tests.mail_server import a_mail_server, mailer
+from assetgen_pipeline_tests.ports import refusing_port
 
 ALERT = Alert(
     kind=AlertKind.RUN_FAILED,
@@ -24,6 +26,14 @@ ALERT = Alert(
     batch_id="ada.x.0123abcd",
     owner="ada",
 )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """The servers of these tests may be slower than what an alert waits for."""
+    monkeypatch.setattr(webhook_notifier, "_ALL_TRIES_S", 300)
+    for notifier in (WebhookNotifier, EmailNotifier):
+        monkeypatch.setitem(notifier.__init__.__kwdefaults__, "timeout_s", 300)
 
 
 @pytest.fixture
@@ -106,10 +116,10 @@ def test_a_refused_recipient_is_a_failure(mail_server):
 
 
 def test_a_mail_server_that_is_away_is_a_failure():
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-
-    with pytest.raises(NotificationFailed, match="ConnectionRefusedError"):
+    with (
+        refusing_port() as port,
+        pytest.raises(NotificationFailed, match="ConnectionRefusedError"),
+    ):
         EmailNotifier("a@b.test", sender="c@d.test", server=f"127.0.0.1:{port}").notify(ALERT)
 
 

@@ -71,11 +71,12 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("answer", FAILURES)
-async def test_a_failed_attempt_is_one_request_of_its_kind_and_bill(stub, answer, caplog):
+async def test_a_failed_attempt_is_one_request_of_its_kind_and_bill(stub, answer, caplog, request):
     kind, billing, cost, retry_after_s, said = FAILURES[answer]
     stub.answer(answer)
-    price = openai_price(timeout_s=0.5 if answer == "never" else 30.0)
-    provider = open_openai(stub.openai_url, price=price, alternatives=["one", OPENAI, "two"])
+    if answer == "never":
+        request.getfixturevalue("out_of_time_once_asked")
+    provider = open_openai(stub.openai_url, alternatives=["one", OPENAI, "two"])
 
     error = await failed(provider)
 

@@ -21,7 +21,7 @@ async def test_a_host_without_tls_is_said_to_have_none(trusting):
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ReferenceUnfetched) as failure:
-            await fetch(f"https://127.0.0.1:{port}/", timeout_s=5, ssl_context=trusting)
+            await fetch(f"https://127.0.0.1:{port}/", ssl_context=trusting)
 
     assert str(failure.value) == "no TLS connection"
 
@@ -44,11 +44,11 @@ def tls(authority, *names, **options):
     return context
 
 
-async def fetch_by_name(server, trusting, *, host="images.example", path="/", timeout_s=5):
+async def fetch_by_name(server, trusting, *, host="images.example", path="/", **options):
     """Fetch from a server on loopback by a name that leads to it."""
     return await fetch(
         f"https://{host}:{server.port}{path}",
-        timeout_s=timeout_s,
+        **options,
         resolver=always("127.0.0.1"),
         ssl_context=trusting,
     )
@@ -97,7 +97,6 @@ async def test_a_server_outside_leads_nobody_into_a_network_that_is_open_to_file
     async def ask(server):
         return await fetch(
             f"https://outside.example:{server.port}/",
-            timeout_s=5,
             allowed=(ip_network("127.0.0.2/32"),),
             resolver=resolver,
             ssl_context=trusting,

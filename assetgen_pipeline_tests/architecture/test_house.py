@@ -70,7 +70,7 @@ def test_every_library_that_is_imported_is_one_that_the_project_asks_for():
     asked = [*project["dependencies"], *extras["local"], *extras["postgres"], *extras["duckdb"]]
     names = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower().replace("_", "-") for line in asked}
 
-    assert {module for module in imported() if not distributions_of(module) & names} == set()
+    assert {module for module in set(imported()) if not distributions_of(module) & names} == set()
 
 
 def imported():

@@ -229,7 +229,7 @@ def one_of_many_may_pay(ledger, **asked):
     together = threading.Barrier(len(holds))
 
     def ask(hold):
-        together.wait(timeout=60)
+        together.wait()
         try:
             ledger.intent(hold, request("i1", once=True, **asked))
         except ContentTaken:

@@ -1,7 +1,6 @@
 """What every object store keeps to: the fake in memory, and the real one on a real server."""
 
 import gzip
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +16,7 @@ from assetgen_pipeline.domain.errors import (
 )
 from assetgen_pipeline.testing.clock import ManualClock
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
+from assetgen_pipeline_tests.ports import refusing_port
 
 TEXT = "text/plain"
 LARGE = 8 * 1024 * 1024 + 1
@@ -388,6 +388,5 @@ class TestTheRealOneOnly:
 
 @pytest.fixture
 def unused_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with refusing_port() as port:
+        yield port

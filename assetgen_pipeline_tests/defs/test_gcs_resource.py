@@ -11,7 +11,6 @@ def said(script):
         [sys.executable, "-W", "ignore", "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
     return done.stdout.split()

@@ -57,7 +57,7 @@ class Bed:
 
         def give():
             try:
-                until(self.stands_in_line, deadline_s=120)
+                until(self.stands_in_line)
                 for order in orders:
                     order(self)
             except BaseException:

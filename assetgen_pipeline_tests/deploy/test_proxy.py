@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from assetgen_pipeline_tests.installed_programs import require_program
+from assetgen_pipeline_tests.ports import free_port
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
 MUTATION = (
@@ -35,15 +37,9 @@ JSON = {"Content-Type": "application/json"}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("proxy")]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def ask(port, method, path, *, headers=None, body=None):
     """Status and text of an answer; status 0 where the connection was closed without one."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         answer = connection.getresponse()
@@ -71,16 +67,14 @@ def process(command, *, port, environment, log):
         child = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
+
+    def listens():
+        assert child.poll() is None, f"{command[0]} ended: {log.read_text()[-2000:]}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 60):
+            return True
+
     try:
-        pause = threading.Event()
-        for _ in range(600):
-            if child.poll() is not None:
-                pytest.fail(f"{command[0]} ended: {log.read_text()[-2000:]}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            pause.wait(0.2)
-        else:
-            pytest.fail(f"{command[0]} did not listen: {log.read_text()[-2000:]}")
+        until(listens)
         yield
     finally:
         child.terminate()

@@ -148,7 +148,7 @@ def test_of_two_racing_runs_exactly_one_gets_the_batch(claimed_before, turn):
     start = threading.Barrier(2)
 
     def race(run_id):
-        start.wait(timeout=10)
+        start.wait()
         try:
             return desk.claim(run_id).metadata["claimed_by"]
         except ClaimLost:

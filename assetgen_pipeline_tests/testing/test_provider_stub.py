@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from assetgen_pipeline.testing.provider_stub import ProviderStub
 from assetgen_pipeline.testing.stub_answers import SHARED, StubAnswer
 from assetgen_pipeline.testing.stub_gemini import GEMINI_ANSWERS
 from assetgen_pipeline.testing.stub_openai import OPENAI_ANSWERS
+from assetgen_pipeline_tests.processes import until
 
 GEMINI_PATHS = (
     "/v1/models/m:generateContent",
@@ -66,7 +68,8 @@ def test_openai_is_answered_with_an_image_of_the_size_asked_for(stub):
 def test_openai_edits_are_read_from_multipart_with_their_files_unchanged(stub):
     files = [("image[]", (f"{n}.png", bytes([13, 10, n, 0]), "image/png")) for n in range(2)]
 
-    httpx.post(f"{stub.openai_url}/images/edits", data=ASKED, files=files, trust_env=False)
+    url = f"{stub.openai_url}/images/edits"
+    httpx.post(url, data=ASKED, files=files, timeout=60, trust_env=False)
 
     [request] = stub.requests
     assert request.references == (b"\r\n\0\0", b"\r\n\1\0")
@@ -106,9 +109,14 @@ def test_a_request_can_wait_for_ever(stub):
     stub.answer("never")
 
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{stub.openai_url}/images/generations", json=ASKED, timeout=0.2)
+        httpx.post(
+            f"{stub.openai_url}/images/generations",
+            json=ASKED,
+            timeout=httpx.Timeout(60, read=0.2),
+            trust_env=False,
+        )
 
-    assert stub.counts["billed"] == 1
+    assert until(lambda: stub.counts["billed"]) == 1
 
 
 def test_a_mix_is_the_same_for_the_same_seed():
@@ -129,12 +137,18 @@ def test_attempts_are_told_apart_by_the_id_that_clients_send(stub):
 
 
 async def test_the_peak_counts_requests_in_flight(stub):
-    stub.latency_s = 0.5
+    everyone = threading.Barrier(4)
+
+    def together(_request):
+        everyone.wait()
+        return StubAnswer()
+
+    stub.always(together)
     url = f"{stub.openai_url}/images/generations"
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        await asyncio.gather(*(client.post(url, json=ASKED) for _ in range(4)))
+        await asyncio.gather(*(client.post(url, json=ASKED) for _ in range(8)))
 
-    assert 1 < stub.peak <= 4
+    assert 4 <= stub.peak <= 8
 
 
 def test_an_answer_that_nobody_knows_is_refused(stub):
@@ -147,7 +161,9 @@ def test_names_that_both_protocols_share_are_known_to_both():
 
 
 def test_other_paths_are_not_found(stub):
-    assert httpx.post(f"{stub.url}/v1/nothing", json={}, trust_env=False).status_code == 404
+    answer = httpx.post(f"{stub.url}/v1/nothing", json={}, timeout=60, trust_env=False)
+
+    assert answer.status_code == 404
 
 
 def test_it_runs_as_a_process_that_is_told_and_asked_over_http():
@@ -159,9 +175,9 @@ def test_it_runs_as_a_process_that_is_told_and_asked_over_http():
             path = url + GEMINI_PATHS[0]
             first = httpx.post(path, json=PROMPT, trust_env=False, timeout=60)
             order = {"queue": ["quota"], "mix": {}}
-            httpx.post(f"{url}/_stub", content=json.dumps(order), trust_env=False)
+            httpx.post(f"{url}/_stub", content=json.dumps(order), timeout=60, trust_env=False)
             rest = [httpx.post(path, json=PROMPT, trust_env=False, timeout=60) for _ in range(2)]
-            state = httpx.get(f"{url}/_stub", trust_env=False).json()
+            state = httpx.get(f"{url}/_stub", timeout=60, trust_env=False).json()
         finally:
             process.send_signal(signal.SIGTERM)
     assert [answer.status_code for answer in (first, *rest)] == [500, 429, 200]

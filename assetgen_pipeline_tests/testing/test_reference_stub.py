@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from assetgen_pipeline.testing.reference_stub import ReferenceStub
+from assetgen_pipeline_tests.processes import until
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def stub():
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read()
 
 
@@ -32,6 +33,7 @@ def kept_waiting(stub):
     address = urlsplit(stub.urls()["hangs"][0])
     with socket.create_connection((address.hostname, address.port)) as client:
         client.sendall(b"GET /1.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: stub.state()["open_hangs"])
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.recv(1)
@@ -50,12 +52,7 @@ def test_a_hanging_address_says_nothing_and_knows_how_long_the_client_stayed(stu
     with kept_waiting(stub):
         assert stub.state()["open_hangs"] == 1
 
-    waited = threading.Event()
-    for _ in range(100):
-        if stub.state()["open_hangs"] == 0:
-            break
-        waited.wait(0.1)
-    assert stub.state()["open_hangs"] == 0
+    until(lambda: stub.state()["open_hangs"] == 0)
     assert stub.state()["longest_hang_s"] >= 0.2
 
 
@@ -83,7 +80,9 @@ def test_one_that_still_waits_counts_beside_the_next(stub):
 
 def test_the_peak_is_the_most_requests_at_once(stub):
     url = f"{stub.urls()['answers'][0]}/x.png"
-    stub.latency_s = 0.5
+    everyone = threading.Barrier(3)
+    # What a request waits for, it waits for until all three do.
+    stub.over.wait = lambda _seconds: everyone.wait()
     threads = [threading.Thread(target=get, args=(url,)) for _ in range(3)]
     for thread in threads:
         thread.start()
