@@ -93,18 +93,17 @@ class BudgetRefused(AssetgenError):
     fix = "Wait for the reset, raise the limit (`assetgen budget set`), or submit fewer rows."
 
     def __init__(
-        self,
-        *,
-        estimate: Money,
-        headroom: Money,
-        limit: Money,
-        resets_at: datetime,
-        scope: str,
+        self, *, estimate: Money, headroom: Money, limit: Money, resets_at: datetime, scope: str
     ) -> None:
         """State the figures that the refusal rests on; `resets_at` is aware UTC."""
+        whole = scope == "project"
+        whose = " for the whole deployment" if whole else ""
         super().__init__(
-            f"needs {estimate}, {headroom} left of {limit} today; resets at {resets_at.isoformat()}"
+            f"needs {estimate}, {headroom} left of {limit} today{whose};"
+            f" resets at {resets_at.isoformat()}"
         )
+        if whole:
+            self.fix = "Wait for the reset, raise PROJECT_DAILY_LIMIT_USD, or submit fewer rows."
         self.estimate = estimate
         self.headroom = headroom
         self.limit = limit

@@ -127,14 +127,18 @@ def test_a_rejected_file_lists_its_problems_and_is_always_422():
     ]
 
 
-def test_a_refusal_by_the_budget_states_its_figures():
-    refused = BudgetRefused(
+def a_refusal(scope):
+    return BudgetRefused(
         estimate=Money(3_000_000),
         headroom=Money(1_500_000),
         limit=Money(10_000_000),
         resets_at=datetime(2026, 3, 2, tzinfo=UTC),
-        scope="studio",
+        scope=scope,
     )
+
+
+def test_a_refusal_by_the_budget_states_its_figures():
+    refused = a_refusal("owner:studio")
     refused.rows_that_fit = 12
 
     made = document(refused)
@@ -144,6 +148,15 @@ def test_a_refusal_by_the_budget_states_its_figures():
     assert (made["limit_usd"], made["resets_at"]) == ("10.000000", "2026-03-02T00:00:00+00:00")
     assert made["rows_that_fit"] == 12
     assert "$1.50 left of $10.00" in made["detail"]
+    assert "`assetgen budget set`" in made["fix"]
+
+
+def test_a_refusal_by_the_deployments_limit_says_that_no_owners_limit_helps():
+    made = document(a_refusal("project"))
+
+    assert "$1.50 left of $10.00 today for the whole deployment" in made["detail"]
+    assert "PROJECT_DAILY_LIMIT_USD" in made["fix"]
+    assert "budget set" not in made["fix"]
 
 
 @pytest.mark.parametrize("kind", [StorageUnavailable, ObjectMissing])
