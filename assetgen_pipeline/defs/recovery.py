@@ -64,7 +64,8 @@ def recover(
 ) -> Recovery:
     """End dead runs, expire the holds that dead runs left, and close their batches.
 
-    `launches_here` is as for `sweep`. Safe to repeat and to run in many processes at once: the fence lets one of them win.
+    `launches_here` is as for `sweep`. Safe to repeat and to run in many processes at once:
+    the fence lets one of them win.
     """
     ended = sweep(instance, services=services, launches_here=launches_here)
     holds = services.ledger.open_holds()

@@ -61,9 +61,10 @@ class _Try:
 async def generate_shard(images: Sequence[PlannedImage], *, job: ShardJob) -> ShardReport:
     """Bring every image of the shard to an end.
 
-    Images in flight and images in memory are `job.concurrency` at most, together. Images that a former run delivered, or that the provider's policy blocked, are left as
-    they are. An image that fails is recorded and does not hold up the others. Whatever ends
-    the shard early, calls in flight are finished and booked first.
+    Images in flight and images in memory are `job.concurrency` at most, together. Images that
+    a former run delivered, or that the provider's policy blocked, are left as they are. An
+    image that fails is recorded and does not hold up the others. Whatever ends the shard
+    early, calls in flight are finished and booked first.
 
     Raises:
         LedgerUnavailable, HoldNotOpen, StorageUnavailable: no further image was started.
