@@ -31,7 +31,8 @@ _METADATA = "user.metadata"
 # Outside what operating systems give to whoever asks for any port, and to connections: while
 # the server is down, nobody comes by its port, and the links that name it stay alive.
 _PORTS = range(20_000, 30_000)
-_PORT_TRIES = 20
+# A server that is killed lets go of its port a moment after its supervisor let go of the lock.
+_FREED_S = 3.0
 
 _pause = threading.Event().wait
 
@@ -54,6 +55,20 @@ def kept_port(home: Path) -> int | None:
         return int((home / "bucket.port").read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on.
+
+    Raises:
+        OSError: there is none.
+    """
+    first = int.from_bytes(os.urandom(4), "big")
+    for number in range(len(_PORTS)):
+        port = _PORTS[(first + number) % len(_PORTS)]
+        if _is_free(port):
+            return port
+    raise OSError("no free port on 127.0.0.1")
 
 
 def supervise(home: Path, binary: str, users: IO[bytes]) -> None:
@@ -169,19 +184,24 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
         server.wait()
 
 
-def _usable_port(wanted: int | None) -> int:
-    at = int.from_bytes(os.urandom(4), "big")
-    others = (_PORTS[(at + step) % len(_PORTS)] for step in range(_PORT_TRIES))
-    for port in (*([wanted] if wanted else []), *others, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise OSError("no free port on 127.0.0.1")
+def _usable_port(kept: int | None) -> int:
+    """The port that links name already, unless somebody else has it."""
+    deadline = time.monotonic() + _FREED_S
+    while kept is not None and not _is_free(kept):
+        if time.monotonic() >= deadline:
+            return free_port()
+        _pause(_LOOK_S)
+    return kept or free_port()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def main(home: Path, binary: str) -> None:

@@ -3,7 +3,6 @@
 import ctypes
 import http.client
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from assetgen_pipeline.adapters.local_bucket_supervisor import free_port
 from assetgen_pipeline.cli.output import json_option, print_json
 from assetgen_pipeline.cli.process_groups import end_groups
 from assetgen_pipeline.cli.running import Stopped, stop_signals
@@ -133,14 +133,6 @@ def _how_it_ended(returncode: int) -> str:
 def _die_with_parent() -> None:
     """Ask the kernel to end this child when its parent dies, also by SIGKILL."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def answers(port: int) -> bool:

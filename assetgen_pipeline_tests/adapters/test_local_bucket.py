@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from assetgen_pipeline.adapters import local_bucket
+from assetgen_pipeline.adapters import local_bucket, local_bucket_supervisor
 from assetgen_pipeline.adapters.gcs_object_store import GcsObjectStore, emulator_client
 from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
 from assetgen_pipeline.adapters.local_bucket_supervisor import (
@@ -160,6 +160,14 @@ def test_another_port_is_taken_where_the_kept_one_is_in_use(home):
         with hold_local_bucket(home) as endpoint:
             assert endpoint != f"http://127.0.0.1:{port}"
             assert endpoint == f"http://127.0.0.1:{kept_port(home)}"
+
+
+def test_the_kept_port_is_taken_again_from_a_server_that_has_not_quite_ended(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as ending:
+        port = ending.getsockname()[1]
+        monkeypatch.setattr(local_bucket_supervisor, "_pause", lambda _seconds: ending.close())
+
+        assert _usable_port(port) == port
 
 
 def test_two_homes_have_two_servers(home, tmp_path):
