@@ -3,6 +3,7 @@
 Works on the instance of `DAGSTER_HOME`, so from any machine that shares its storage.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,7 +48,10 @@ def prepare_home(settings: Settings) -> None:
     if settings.owns_dagster_home and not (
         target.exists() and target.read_bytes() == source.read_bytes()
     ):
-        shutil.copyfile(source, target)
+        # Whole at once: other commands that start now read it.
+        partial = target.with_name(f"{target.name}.{os.getpid()}")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
     adopt_dagster_home(settings)
 
 

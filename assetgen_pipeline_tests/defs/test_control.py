@@ -150,9 +150,13 @@ def test_an_instance_file_of_another_release_is_replaced_by_ours(settings):
     ours = target.read_bytes()
     target.write_text("telemetry: {enabled: true}\n", encoding="utf-8")
 
-    control.prepare_home(settings)
+    with target.open("rb") as reader:
+        control.prepare_home(settings)
 
+        # Who began to read it before reads a whole file too.
+        assert reader.read() == b"telemetry: {enabled: true}\n"
     assert target.read_bytes() == ours
+    assert list(settings.dagster_home.glob("dagster.yaml*")) == [target]
 
 
 def test_a_stack_is_not_ready_on_the_heartbeats_of_the_one_before(settings):
