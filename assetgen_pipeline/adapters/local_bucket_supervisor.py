@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -105,7 +106,7 @@ def start_server(home: Path, binary: str, port: int) -> "subprocess.Popen[bytes]
         stdin=subprocess.DEVNULL,
         # Uploads are renamed into place from here: on the bucket's file system, outside it.
         env={"TMPDIR": str(home / "bucket.tmp")},
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+        preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
     )
 
 
@@ -142,9 +143,23 @@ def _keeps_attributes(root: Path) -> bool:
     return True
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end the server when this supervisor dies, also by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What a child is to call first, so that the kernel ends it when this process is killed.
+
+    `None` where there is no such kernel.
+    """
+    if sys.platform != "linux":
+        return None
+    # Looked up before the fork: the child may not load anything while a thread of ours does.
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            # Killed before the child could ask.
+            os._exit(1)
+
+    return ask
 
 
 def _is_up(server: "subprocess.Popen[bytes]", port: int) -> bool:

@@ -1,6 +1,5 @@
 """The stack on this machine: bucket, web server and daemon, started and stopped together."""
 
-import ctypes
 import http.client
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from assetgen_pipeline.adapters.local_bucket_supervisor import free_port
+from assetgen_pipeline.adapters.local_bucket_supervisor import die_with_parent, free_port
 from assetgen_pipeline.cli.output import json_option, print_json
 from assetgen_pipeline.cli.process_groups import end_groups
 from assetgen_pipeline.cli.running import Stopped, stop_signals
@@ -28,7 +27,6 @@ _READY_S = 300.0
 _STOPPING = "stopping: calls in flight, if any, finish (Ctrl-C again ends them)"
 # As long as `run` lets its calls in flight finish; systemd kills after 90 s.
 _STOP_S = 60.0
-_PR_SET_PDEATHSIG = 1
 _MODULE = "assetgen_pipeline.definitions"
 
 
@@ -75,7 +73,7 @@ class Stack:
                 stderr=log,
                 env=environment_for_children(self._settings),
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
             )
 
     def ready(self) -> None:
@@ -128,11 +126,6 @@ def _how_it_ended(returncode: int) -> str:
         return f"exit code {returncode}"
     name = signal.Signals(-returncode).name
     return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this child when its parent dies, also by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def answers(port: int) -> bool:

@@ -209,6 +209,17 @@ def test_a_supervisor_killed_by_sigkill_leaves_no_server_and_the_next_user_start
             assert is_healthy(facts(home)["port"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+def test_a_child_whose_parent_is_killed_before_it_could_ask_the_kernel_ends(monkeypatch):
+    ask = local_bucket_supervisor.die_with_parent(signal.SIGKILL)
+    # To its child, which began late, it is another process that stands in its place.
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    child = subprocess.run(["sleep", "600"], preexec_fn=ask, check=False)
+
+    assert child.returncode == 1
+
+
 def test_a_supervisor_that_is_terminated_ends_its_server_in_order(home):
     with hold_local_bucket(home):
         running = facts(home)
