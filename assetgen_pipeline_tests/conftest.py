@@ -14,7 +14,11 @@ from hypothesis import HealthCheck, settings
 
 from assetgen_pipeline.adapters.local_bucket import hold_local_bucket
 from assetgen_pipeline.wiring import bucket
+from assetgen_pipeline_tests.noon import NOON_ZONE
 from assetgen_pipeline_tests.whole_stack import Up
+
+# Tests of whole commands, which go by the real clock.
+COMMANDS = {"cli", "crash", "end_to_end", "runbook"}
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -49,6 +53,13 @@ def clean_environment(monkeypatch):
     for name in set(os.environ) - kept:
         if name.startswith(ours):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def no_midnight(clean_environment, request, monkeypatch):
+    """No budget day ends while commands run."""
+    if request.path.parent.name in COMMANDS:
+        monkeypatch.setenv("ASSETGEN_BUDGET_TIME_ZONE", NOON_ZONE)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.wiring.bucket import open_object_store
 from assetgen_pipeline.wiring.ledger import open_ledger
 from assetgen_pipeline_tests.ledger_helpers import request
+from assetgen_pipeline_tests.noon import NOON_ZONE
 
 BATCH = "ada.spring.0000000a"
 INVARIANTS = [f"I{number}" for number in range(1, 11)]
@@ -270,7 +271,7 @@ def test_a_new_limit_says_from_when_it_is_in_force(assetgen):
 
     answer = assetgen("budget", "set", "gus", "--daily-usd", "3")
 
-    assert f"in force     from now on, {today} (UTC) included" in answer.out
+    assert f"in force     from now on, {today} ({NOON_ZONE}) included" in answer.out
 
 
 def test_a_limit_below_what_today_has_used_is_in_force_from_tomorrow(assetgen, books):
@@ -280,7 +281,9 @@ def test_a_limit_below_what_today_has_used_is_in_force_from_tomorrow(assetgen, b
     answer = assetgen("budget", "set", "fay", "--daily-usd", "1")
 
     tomorrow = today + timedelta(days=1)
-    assert f"in force     $1.00 from {tomorrow} (UTC) on; $3.00 is held or spent" in answer.out
+    assert (
+        f"in force     $1.00 from {tomorrow} ({NOON_ZONE}) on; $3.00 is held or spent" in answer.out
+    )
 
 
 @pytest.mark.parametrize(
