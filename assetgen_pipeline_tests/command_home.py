@@ -12,7 +12,8 @@ from assetgen_pipeline.adapters.sql_ledger import open_sql_ledger
 from assetgen_pipeline.adapters.system_clock import SystemClock
 from assetgen_pipeline.domain.money import Money
 from assetgen_pipeline.settings import environment_for_children, load_settings
-from assetgen_pipeline_tests.processes import DEADLINE_S, processes_of
+from assetgen_pipeline_tests.noon import NOON_ZONE
+from assetgen_pipeline_tests.processes import DEADLINE_S, kill_all_of, processes_of
 
 
 class Home:
@@ -57,7 +58,7 @@ class Home:
         ledger = open_sql_ledger(
             f"sqlite:///{self.path / 'ledger.db'}",
             clock=SystemClock(),
-            time_zone=ZoneInfo("UTC"),
+            time_zone=ZoneInfo(NOON_ZONE),
             default_limit=Money(0),
             project_limit=None,
         )
@@ -76,8 +77,7 @@ class Home:
         return [pid for pid, command in processes_of(self.path).items() if word in command]
 
     def stop(self):
-        """Kill what is still there of what was started."""
+        """Kill what is still there of what was started, and of what that started."""
+        kill_all_of(self.path)
         for process in self.started:
-            if process.poll() is None:
-                process.kill()
             process.communicate()

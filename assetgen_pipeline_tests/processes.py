@@ -41,7 +41,7 @@ def processes_of(home):
         try:
             command = (entry / "cmdline").read_bytes()
             if str(home).encode() in command + b"\0" + (entry / "environ").read_bytes():
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
+                found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
     return found
@@ -52,3 +52,10 @@ def kill(process_ids):
     for process_id in process_ids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process_id, signal.SIGKILL)
+
+
+def kill_all_of(home):
+    """SIGKILL every process of this HOME, those that start meanwhile too."""
+    while pids := processes_of(home):
+        kill(pids)
+        until(lambda pids=pids: not any(is_alive(pid) for pid in pids), every_s=0.02)

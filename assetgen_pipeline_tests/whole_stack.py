@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from assetgen_pipeline.settings import environment_for_children, load_settings
-from assetgen_pipeline_tests.processes import DEADLINE_S, is_alive, kill, processes_of, until
+from assetgen_pipeline_tests.processes import DEADLINE_S, kill_all_of, until
 
 
 class Up:
@@ -52,10 +52,7 @@ class Up:
 
     def cut(self):
         """Kill everything of this HOME at once, as a power cut does."""
-        pids = processes_of(self.home)
-        kill(pids)
-        until(lambda: not any(is_alive(pid) for pid in pids))
-        return pids
+        kill_all_of(self.home)
 
     def stop(self):
         """End what is left, however the test ended."""
@@ -65,7 +62,7 @@ class Up:
         for process in self.started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=60)
-        kill(processes_of(self.home))
+        kill_all_of(self.home)
         for process in self.started:
             process.wait()
             for pipe in filter(None, (process.stdout, process.stderr)):
