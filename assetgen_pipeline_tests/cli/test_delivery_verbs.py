@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -23,7 +23,9 @@ from assetgen_pipeline.wiring.bucket import open_object_store
 from assetgen_pipeline.wiring.clock import open_clock
 from assetgen_pipeline.wiring.services import open_all
 from assetgen_pipeline_tests.fake_deployment import add_run
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
+pytestmark = pytest.mark.timeout(1200)
 RUNNING = "ben.running.0000000b"
 
 
@@ -43,7 +45,7 @@ def batch_id(home, tmp_path_factory):
         command,
         env=environment_for_children(load_settings(home=home)),
         capture_output=True,
-        timeout=250,
+        timeout=DEADLINE_S,
         check=True,
     )
     return json.loads(done.stdout)["batch_id"]
@@ -63,7 +65,7 @@ number = int(sys.argv.pop())
 
 async def interrupted(*_, **__):
     os.kill(os.getpid(), number)
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 url_refresh.refresh_published = interrupted
 main()
@@ -77,7 +79,7 @@ def test_a_refresh_that_a_signal_ends_says_so_by_its_exit_code(home, batch_id, n
         [sys.executable, "-c", SIGNALLED, "refresh-urls", batch_id, str(int(number))],
         env=environment_for_children(load_settings(home=home)),
         capture_output=True,
-        timeout=250,
+        timeout=DEADLINE_S,
         check=False,
     )
 
@@ -89,6 +91,9 @@ def test_a_refresh_that_a_signal_ends_says_so_by_its_exit_code(home, batch_id, n
 def test_refreshing_a_batch_signs_anew_and_says_until_when(assetgen, services, batch_id):
     before = row_of(services, batch_id)
     links = read_links(batch_id, services=services)
+    signed_at = datetime.fromisoformat(links.signed_at)
+    # Signatures of one second are the same.
+    until(lambda: datetime.now(UTC) >= signed_at + timedelta(seconds=1))
 
     planned = assetgen("refresh-urls", batch_id, "--dry-run", "--json")
     untouched = row_of(services, batch_id)

@@ -74,7 +74,9 @@ def test_every_dependency_is_tried_for_real(assetgen):
         *("versions", "disk", "bucket", "clock", "signing", "ledger", "prices", "provider"),
         *("pools", "daemons", "sensors", "runs", "settings", "proxies", "alerts"),
     }
-    assert {name for name, finding in findings.items() if finding["state"] != "ok"} == {"daemons"}
+    # How full the disk is, is the machine's affair.
+    not_ok = {name for name, finding in findings.items() if finding["state"] != "ok"}
+    assert not_ok - {"disk"} == {"daemons"}
     assert findings["daemons"]["fix"] == "assetgen up"
     assert "LOCAL FAKE BUCKET" in findings["bucket"]["value"]
     assert "list · write · precondition · delete" in findings["bucket"]["value"]
@@ -312,11 +314,12 @@ def test_a_misspelt_setting_is_a_warning_with_the_name_meant_and_no_failure(asse
 def test_a_test_alert_reaches_the_webhook_or_says_that_it_did_not(
     assetgen, monkeypatch, httpserver
 ):
-    httpserver.expect_oneshot_request("/hook").respond_with_data("ok")
-    httpserver.expect_request("/hook").respond_with_data(status=404)
+    httpserver.expect_request("/hook").respond_with_data("ok")
+    httpserver.expect_request("/gone").respond_with_data(status=404)
     monkeypatch.setenv("ASSETGEN_ALERT_WEBHOOK_URL", httpserver.url_for("/hook"))
-
     first = assetgen("doctor", "--test-alert", "--json")
+    monkeypatch.setenv("ASSETGEN_ALERT_WEBHOOK_URL", httpserver.url_for("/gone"))
+
     second = assetgen("doctor", "--test-alert", "--json")
 
     assert found(first)["test alert"]["value"] == "sent to log, webhook"
@@ -442,20 +445,21 @@ def test_a_daemon_that_was_killed_is_dead_after_90_seconds_and_not_after_half_an
     assetgen,
 ):
     settings = load_settings()
+    died = time.time() - 170
     with looking_at(settings) as instance:
         for name in instance.get_required_daemon_types():
-            beat = DaemonHeartbeat(time.time() - 170, name, "killed")
+            beat = DaemonHeartbeat(died, name, "killed")
             instance.add_daemon_heartbeat(beat)
     (settings.home / "up.lock").write_text("1", encoding="ascii")
 
     killed = assetgen("doctor", "--json")
+    at_most = time.time() - died
     (settings.home / "up.lock").write_text("", encoding="ascii")
     stopped = assetgen("doctor", "--json")
 
     assert (killed.code, found(killed)["daemons"]["state"]) == (1, "FAIL")
-    assert re.match(
-        r"dead: the last heartbeat was 1[78]\d s ago", found(killed)["daemons"]["value"]
-    )
+    said = re.match(r"dead: the last heartbeat was (\d+) s ago", found(killed)["daemons"]["value"])
+    assert 170 <= int(said[1]) <= at_most + 1
     assert "assetgen up" in found(killed)["daemons"]["fix"]
     assert (stopped.code, found(stopped)["daemons"]["state"]) == (0, "warn")
 

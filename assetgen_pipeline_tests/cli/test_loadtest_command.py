@@ -1,9 +1,7 @@
 """`assetgen loadtest`: its verdict, its servers, and its look at memory."""
 
-import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -17,6 +15,8 @@ from assetgen_pipeline.cli.load_servers import (
     state_of,
 )
 from assetgen_pipeline_tests.domain.test_load_test import figures
+from assetgen_pipeline_tests.ports import refusing_port
+from assetgen_pipeline_tests.processes import until
 
 
 @pytest.fixture
@@ -106,12 +106,11 @@ def test_a_server_that_does_not_start_is_an_error_with_a_fix():
 def test_a_link_works_where_it_gives_something(httpserver):
     httpserver.expect_request("/yes").respond_with_data(b"x")
     httpserver.expect_request("/no").respond_with_data(status=403)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
 
     assert link_works(httpserver.url_for("/yes"))
     assert not link_works(httpserver.url_for("/no"))
-    assert not link_works(f"http://127.0.0.1:{port}/")
+    with refusing_port() as port:
+        assert not link_works(f"http://127.0.0.1:{port}/")
 
 
 def test_the_memory_of_every_process_of_a_home_is_watched_and_of_no_other(tmp_path):
@@ -127,12 +126,10 @@ def test_the_memory_of_every_process_of_a_home_is_watched_and_of_no_other(tmp_pa
         ) as process,
     ):
         process.stdout.readline()
-        pause = threading.Event()
-        for _ in range(100):
-            if watch.largest_mb >= 64:
-                break
-            pause.wait(0.2)
-        process.stdin.close()
+        try:
+            until(lambda: watch.largest_mb >= 64)
+        finally:
+            process.stdin.close()
 
     assert 64 <= watch.largest_mb < 150
     assert watch.all_mb >= watch.largest_mb

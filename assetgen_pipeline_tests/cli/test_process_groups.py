@@ -78,7 +78,7 @@ def test_whatever_is_deaf_is_killed_in_the_end(start):
     end_groups([leader], within_s=0.2)
 
     assert leader.returncode == -signal.SIGKILL
-    until(lambda: not is_alive(child), deadline_s=60)
+    until(lambda: not is_alive(child))
 
 
 def test_a_second_signal_kills_at_once(start):
@@ -91,7 +91,7 @@ def test_a_second_signal_kills_at_once(start):
         end_groups([leader], within_s=1e9, say=second_signal)
 
     assert leader.poll() is not None
-    until(lambda: not is_alive(child), deadline_s=60)
+    until(lambda: not is_alive(child))
 
 
 def test_groups_that_have_ended_before_are_no_error(start):

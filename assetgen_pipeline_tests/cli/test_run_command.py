@@ -121,6 +121,7 @@ def test_the_end_is_said_once_and_last_which_rows_went_on_without_references(hom
         settings = {
             "ASSETGEN_REFERENCE_ALLOWED_NETWORKS": "127.0.0.0/8",
             "ASSETGEN_REFERENCE_RETRIES": "0",
+            "ASSETGEN_REFERENCE_TIMEOUT_S": "300",
         }
         process = home.start("run", file, "--owner", "ada", **settings)
         out, err = process.communicate(timeout=DEADLINE_S)
@@ -141,8 +142,9 @@ def test_the_end_is_said_once_and_last_which_rows_went_on_without_references(hom
 def test_ctrl_c_in_the_middle_leaves_results_and_no_process_and_retry_pays_only_the_rest(
     home, tmp_path
 ):
-    file = tmp_path / "twelve.csv"
-    scenes = [f"S{n:02}" for n in range(1, 13)]
+    file = tmp_path / "many.csv"
+    # So many that the signal comes in the middle on any machine.
+    scenes = [f"S{n:02}" for n in range(1, 61)]
     file.write_bytes(a_csv(*[[scene, f"scene {scene}"] for scene in scenes]))
     slow = {"ASSETGEN_LOCAL_LATENCY_S": "2", "ASSETGEN_GENERATION_CONCURRENCY": "1"}
     with home.bucket() as store:
@@ -168,14 +170,14 @@ def test_ctrl_c_in_the_middle_leaves_results_and_no_process_and_retry_pays_only_
         assert [row["scene_id"] for row in rows_of(store, batch_id)] == scenes
         statuses = [row["status"] for row in rows_of(store, batch_id)]
         assert "delivered" in statuses
-        assert statuses.count("delivered") < 12
+        assert statuses.count("delivered") < len(scenes)
     first, holds, broken = home.attempts(batch_id)
     assert (holds, broken) == ([], [])
     # Calls in flight were let finish: nothing is left whose bill nobody knows.
     assert {attempt.state for attempt in first} == {AttemptState.CAPTURED}
     with control.open_instance(load_settings(home=home.path)) as instance:
         assert [run.status.value for run in instance.get_runs()] == ["CANCELED"]
-    until(lambda: not home.processes(), deadline_s=30)
+    until(lambda: not home.processes())
 
     code, done, _err = home.run("retry", batch_id)
 
@@ -188,4 +190,4 @@ def test_ctrl_c_in_the_middle_leaves_results_and_no_process_and_retry_pays_only_
     assert {a.attempt_id for a in first if a.image is not None} <= {
         a.attempt_id for a in with_image
     }
-    until(lambda: not home.processes(), deadline_s=30)
+    until(lambda: not home.processes())
