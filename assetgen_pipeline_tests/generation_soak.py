@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
 from assetgen_pipeline.testing.provider_stub import ProviderStub
 from assetgen_pipeline.testing.stub_answers import StubAnswer
 from assetgen_pipeline.wiring.services import open_all
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 BATCH = "ada.soak.00c0ffee"
 FORMS = {"long": (200, 8), "short": (40, 2)}
@@ -51,6 +53,35 @@ def quick_429(_request):
     return StubAnswer(status=429, body=SLOW_DOWN.encode(), headers=headers)
 
 
+class HoldingStub(ProviderStub):
+    """Holds its answers back from the request of a number on: a kill meets calls in flight."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._last = math.inf
+        self._going = threading.Event()
+        self._going.set()
+
+    def hold_from(self, number):
+        """Answer until this request comes, and from now on."""
+        self._last = number
+        self._going.set()
+
+    def holds(self):
+        """Whether it holds its answers back now."""
+        return not self._going.is_set()
+
+    def next_number(self):
+        number = super().next_number()
+        if number >= self._last:
+            self._going.clear()
+        return number
+
+    def wait(self, seconds):
+        super().wait(seconds)
+        self._going.wait()
+
+
 @contextmanager
 def executing(settings):
     """One worker on the batch; killed when the block ends, if it is still there."""
@@ -70,21 +101,10 @@ def executing(settings):
         child.wait()
 
 
-def wait_for_requests(stub, child, count, *, seconds=600):
-    """Until the stub was asked so often, or the worker is done."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if stub.counts["requests"] >= count or child.poll() is not None:
-            return
-        pause.wait(0.02)
-    message = f"no further request after {seconds} s"
-    raise AssertionError(message)
-
-
 def soak(home, *, rows, kills, seed, set_variable):
     """Run it; the figures, or an AssertionError that says which promise is broken."""
     dice = random.Random(seed)
-    with ProviderStub(latency_s=0.15, mix=MIX, seed=seed, keep=False) as stub:
+    with HoldingStub(latency_s=0.15, mix=MIX, seed=seed, keep=False) as stub:
         stub._own["quick_429"] = quick_429
         variables = {
             "ASSETGEN_HOME": str(home),
@@ -99,14 +119,15 @@ def soak(home, *, rows, kills, seed, set_variable):
         settings = load_settings()
         with open_all(settings) as services:
             drop(services, rows)
-            killed = 0
             for _ in range(kills):
-                wanted = stub.counts["requests"] + dice.randint(8, 24)
+                # All together are fewer than the rows, so none of them finishes the batch.
+                stub.hold_from(stub.counts["requests"] + dice.randint(8, rows // kills - 4))
                 with executing(settings) as child:
-                    wait_for_requests(stub, child, wanted)
-                    killed += child.poll() is None
+                    until(lambda child=child: stub.holds() or child.poll() is not None)
+                    assert child.poll() is None, "ended before it was killed"
+            stub.hold_from(math.inf)
             status = finish(settings, services)
-            return check(services, stub, status, rows=rows, killed=killed)
+            return check(services, stub, status, rows=rows, kills=kills)
 
 
 def drop(services, rows):
@@ -125,14 +146,14 @@ def finish(settings, services, *, runs=4):
     """Runs without a kill, until one leaves nothing that another could still mend."""
     for _ in range(runs):
         with executing(settings) as child:
-            child.wait(timeout=1200)
+            child.wait(timeout=DEADLINE_S)
         status = read_status(BATCH, store=services.store)
         if is_terminal(status.state) and not status.images.failed + status.images.not_attempted:
             break
     return status
 
 
-def check(services, stub, status, *, rows, killed):
+def check(services, stub, status, *, rows, kills):
     """Compare provider, ledger, bucket and results."""
     attempts = services.ledger.attempts(BATCH)
     paid = {
@@ -144,7 +165,7 @@ def check(services, stub, status, *, rows, killed):
     unsent = [a for a in attempts if a.attempt_id in paid and a.attempt_id not in asked]
     figures = {
         "rows": rows,
-        "killed": killed,
+        "killed": kills,
         "state": status.state.value,
         "images": status.images.model_dump(),
         "requests": stub.counts["requests"],
@@ -162,11 +183,11 @@ def check(services, stub, status, *, rows, killed):
         "one request is one attempt": all(len(one) == 1 for one in stub.attempts.values()),
         "every request is in the ledger": asked <= {a.attempt_id for a in attempts},
         "whatever is billed is captured or assumed": billed <= paid,
-        "no more is assumed than was in flight": len(unsent) <= killed * 8,
+        "no more is assumed than was in flight": len(unsent) <= kills * 8,
         "what was sent and not billed is assumed only after a kill": len(
             paid - billed - {a.attempt_id for a in unsent}
         )
-        <= killed * 8,
+        <= kills * 8,
         "each image was made once": set(made.values()) <= {1},
         "every row is accounted for": [row["scene_id"] for row in results]
         == [f"S{n}" for n in range(rows)],

@@ -14,5 +14,4 @@ def test_a_bad_provider_and_a_worker_killed_again_and_again_lose_and_double_noth
 
     figures = soak(tmp_path, rows=rows, kills=kills, seed=7, set_variable=monkeypatch.setenv)
 
-    assert figures["killed"] == kills
     assert figures["images"]["delivered"] > rows * 0.8

@@ -17,11 +17,12 @@ from assetgen_pipeline.settings import environment_for_children, load_settings
 from assetgen_pipeline.stages.batch_status import read_status, write_status
 from assetgen_pipeline.stages.parse_batch import CSV_TYPE, claim_metadata
 from assetgen_pipeline.wiring.services import open_all
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ROWS = 24
+# So many that the kill comes in the middle on any machine.
+ROWS = 60
 BATCH = "ada.killed.00c0ffee"
 
 
@@ -47,7 +48,7 @@ def test_each_image_is_generated_once_although_the_worker_was_killed_amid_them(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ASSETGEN_HOME", str(tmp_path))
-    monkeypatch.setenv("ASSETGEN_LOCAL_LATENCY_S", "0.3")
+    monkeypatch.setenv("ASSETGEN_LOCAL_LATENCY_S", "1")
     monkeypatch.setenv("ASSETGEN_GENERATION_CONCURRENCY", "2")
     settings = load_settings()
     with open_all(settings) as services:
@@ -69,8 +70,9 @@ def test_each_image_is_generated_once_although_the_worker_was_killed_amid_them(
             child.wait()
         before = {a.item_key: a.attempt_id for a in captured()}
 
-        with executing(settings) as child:
-            assert child.wait(timeout=600) == 0
+        monkeypatch.setenv("ASSETGEN_LOCAL_LATENCY_S", "0")
+        with executing(load_settings()) as child:
+            assert child.wait(timeout=DEADLINE_S) == 0
 
         after = captured()
         attempts = ledger.attempts(BATCH)

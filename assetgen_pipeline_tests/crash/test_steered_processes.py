@@ -16,11 +16,12 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.wiring.deployment import open_deployment
 from assetgen_pipeline.wiring.services import open_all
-from assetgen_pipeline_tests.processes import is_alive, kill, processes_of, until
+from assetgen_pipeline_tests.processes import DEADLINE_S, is_alive, kill, processes_of, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ROWS = 24
+# So many that the order comes in the middle on any machine.
+ROWS = 40
 STACK_SETTINGS = {"ASSETGEN_LOCAL_LATENCY_S": "1.5", "ASSETGEN_GENERATION_CONCURRENCY": "1"}
 
 
@@ -68,7 +69,7 @@ def test_a_batch_is_cancelled_from_another_process_and_goes_on_with_retry(stack,
     process, batch_id = running
 
     code, cancelled = stack.answer("cancel", batch_id)
-    out, _err = process.communicate(timeout=300)
+    out, _err = process.communicate(timeout=DEADLINE_S)
 
     assert (code, cancelled["state"]) == (0, "cancelled")
     assert process.returncode == 5
@@ -80,6 +81,8 @@ def test_a_batch_is_cancelled_from_another_process_and_goes_on_with_retry(stack,
     assert 2 <= len(attempts) < ROWS
     assert (services.ledger.open_holds(), broken(services)) == ([], [])
 
+    # What is left goes fast.
+    stack.variables = {}
     code, done = stack.answer("retry", batch_id)
 
     assert (code, done["state"]) == (0, "completed")
@@ -99,7 +102,7 @@ def test_a_batch_is_paused_and_resumed_from_another_process_and_its_command_goes
     assert services.ledger.open_holds() == []
     assert {used for _limit, used in slots.values()} == {0}
     assert stack.answer("resume", "--owner", "ada")[0] == 0
-    out, _err = process.communicate(timeout=300)
+    out, _err = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 0
     assert json.loads(out)["state"] == "completed"
@@ -114,7 +117,7 @@ def test_a_killed_batch_is_finished_by_the_run_that_the_sensor_asks_for(stack, s
     pids = [pid for pid, command in processes_of(stack.home).items() if "many.csv" in command]
     pids += [pid for pid, command in processes_of(stack.home).items() if " execute " in command]
     kill(pids)
-    until(lambda: not any(is_alive(pid) for pid in pids), deadline_s=60)
+    until(lambda: not any(is_alive(pid) for pid in pids))
     settings = load_settings()
     before = delivered(services, batch_id)
 
