@@ -19,8 +19,9 @@ from pytest_httpserver import HTTPServer
 
 from assetgen_pipeline.settings import environment_for_children, load_settings
 from assetgen_pipeline_tests.builders import a_csv
+from assetgen_pipeline_tests.processes import DEADLINE_S, processes_of, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 REFERENCE = "CANARYreference0123456789"
 KEYS = {
@@ -84,7 +85,7 @@ def searched(pictures, tmp_path_factory):
             env={**environment, **settings},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=400,
+            timeout=DEADLINE_S,
             check=False,
         )
         printed.append(done.stdout + done.stderr)
@@ -119,6 +120,8 @@ def searched(pictures, tmp_path_factory):
     ):
         assert assetgen(*words).returncode == 0
     signatures |= signatures_of(home, batch_id)
+    # The bucket ends a moment after its last user, and takes files with it.
+    until(lambda: not processes_of(home))
     files = {
         str(path.relative_to(home)): text_of(path) for path in home.rglob("*") if path.is_file()
     }

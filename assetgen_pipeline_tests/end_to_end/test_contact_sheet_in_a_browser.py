@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -15,10 +16,12 @@ from assetgen_pipeline.domain.contact_sheet import contact_sheet_html, sheet_pag
 from assetgen_pipeline.domain.outcome import ImageStatus
 from assetgen_pipeline_tests.domain.test_contact_sheet import HOSTILE, an_outcome, image, row
 from assetgen_pipeline_tests.installed_programs import require_program
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.ports import free_port
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+STARTS = 3
 DESKTOP, PHONE = (1400, 900), (390, 844)
 FAILED = ImageStatus.FAILED
 
@@ -35,19 +38,39 @@ def jpeg():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = require_program("chromium", "chromium")
+    program = require_program("chromium", "chromium")
     driver = require_program("chromedriver", "chromium-driver")
-    profile = tmp_path_factory.mktemp("profile")
+
+    def start():
+        try:
+            options = chromium(program, tmp_path_factory.mktemp("profile"))
+            service = webdriver.ChromeService(driver, port=free_port())
+            return webdriver.Chrome(options=options, service=service)
+        except WebDriverException as error:
+            # On a busy machine it may take longer to start than its driver waits.
+            failures.append(error)
+            if len(failures) == STARTS:
+                raise
+            return None
+
+    failures = []
+    started = until(start)
+    started.set_script_timeout(DEADLINE_S)
+    yield started
+    started.quit()
+
+
+def chromium(program, profile):
+    """Options of a headless browser that asks nobody for anything by itself."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={profile}",
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
+    return options
 
 
 @pytest.fixture
@@ -173,7 +196,7 @@ def test_colours_follow_the_system_until_somebody_turns_them(show, system):
         browser.refresh()
         return browser.execute_script("return document.documentElement.dataset.theme") == "system"
 
-    until(forgotten, deadline_s=60)
+    until(forgotten)
     light, dark = "rgb(244, 242, 237)", "rgb(19, 19, 18)"
 
     of_system = background(browser)
@@ -194,7 +217,7 @@ def test_pages_lead_to_one_another(show):
 
     browser.find_element(By.CSS_SELECTOR, ".pages a[href='contact-sheet-3.html']").click()
 
-    assert browser.current_url.endswith("contact-sheet-3.html")
+    until(lambda: browser.current_url.endswith("contact-sheet-3.html"))
     assert shown(browser) == ["S4"]
 
 

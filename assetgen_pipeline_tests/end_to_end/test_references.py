@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from assetgen_pipeline_tests.builders import a_csv
-from assetgen_pipeline_tests.cli.test_run_command import Home
+from assetgen_pipeline_tests.command_home import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 HEADER = ["scene_id", "prompt", "reference_urls", "ref_pack_id"]
@@ -20,10 +20,7 @@ HEADER = ["scene_id", "prompt", "reference_urls", "ref_pack_id"]
 def home(tmp_path):
     made = Home(tmp_path / "home")
     yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    made.stop()
 
 
 class Pictures(ThreadingHTTPServer):
@@ -87,7 +84,11 @@ def run(home, tmp_path, owner, *rows, **settings):
 
 
 def test_references_from_a_server_a_pack_and_links_of_ours(home, tmp_path, pictures):
-    settings = {"ASSETGEN_REFERENCE_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    settings = {
+        "ASSETGEN_REFERENCE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        # What is asked again because it was slow would be counted twice.
+        "ASSETGEN_REFERENCE_TIMEOUT_S": "300",
+    }
     out = io.BytesIO()
     Image.new("RGB", (64, 64), "blue").save(out, "PNG")
     with home.bucket() as store:

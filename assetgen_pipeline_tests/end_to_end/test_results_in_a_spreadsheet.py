@@ -11,8 +11,9 @@ from assetgen_pipeline.domain.result_files import failed_csv, results_csv
 from assetgen_pipeline_tests.builders import BUCKET, a_batch, an_image_request
 from assetgen_pipeline_tests.domain.test_csv_cells import HOSTILE
 from assetgen_pipeline_tests.installed_programs import require_program
+from assetgen_pipeline_tests.processes import DEADLINE_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Comma, double quote, UTF-8, from line 1, ..., and at the end: evaluate formulas.
 FILTER = "CSV:44,34,76,1,,0,false,true,false,false,false,-1,true"
@@ -36,7 +37,7 @@ def opened(tmp_path_factory):
             ],
             check=True,
             capture_output=True,
-            timeout=300,
+            timeout=DEADLINE_S,
         )  # fmt: skip
         document = ET.parse(folder / f"{name}.fods")
         cells = list(document.iter(f"{TABLE}table-cell"))

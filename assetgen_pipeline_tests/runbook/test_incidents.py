@@ -3,12 +3,12 @@
 import ast
 import csv
 import io
-import os
 import re
 import signal
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -22,7 +22,7 @@ from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline_tests.builders import a_csv
 from assetgen_pipeline_tests.command_home import Home
 from assetgen_pipeline_tests.fake_deployment import add_run
-from assetgen_pipeline_tests.processes import DEADLINE_S, until
+from assetgen_pipeline_tests.processes import DEADLINE_S, is_alive, kill, until
 from assetgen_pipeline_tests.runbook.incidents import Responder, incidents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -131,8 +131,9 @@ def killed_in_a_call(home, file):
         # The command that watches goes first, so that nobody closes the batch.
         run.send_signal(signal.SIGKILL)
         run.wait()
-        for pid in home.pids("execute"):
-            os.kill(pid, signal.SIGKILL)
+        workers = home.pids("execute")
+        kill(workers)
+        until(lambda: not any(is_alive(pid) for pid in workers))
     return batch_id
 
 
@@ -202,6 +203,9 @@ def test_rb_07_links_that_ended_are_signed_anew(home, file):
         assert named == [{batch["batch_id"]}] * 2
         assert (told[0], expiring[0]) == (0, 0)
         between = rows_of(store, batch["batch_id"])
+        # Links of one second end in the same.
+        signed_again = datetime.now(UTC)
+        until(lambda: datetime.now(UTC) >= signed_again + timedelta(seconds=1))
 
         [refreshed] = rb.follow("Act", "refresh-urls BATCH")
 
@@ -212,7 +216,7 @@ def test_rb_07_links_that_ended_are_signed_anew(home, file):
             a["urls_expire_at"] > b["urls_expire_at"] > c["urls_expire_at"]
             for a, b, c in zip(after, between, before, strict=True)
         )
-        with urllib.request.urlopen(after[0]["image_url_1"], timeout=30) as image:
+        with urllib.request.urlopen(after[0]["image_url_1"], timeout=DEADLINE_S) as image:
             assert image.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
@@ -326,8 +330,7 @@ def test_rb_09_a_daemon_that_died_is_started_again(home, file):
     up = rb.start("Act", "up")
     until(lambda: home.pids("dagster-daemon"))
     up.stdout.readline()
-    for pid in home.pids("dagster-daemon"):
-        os.kill(pid, signal.SIGKILL)
+    kill(home.pids("dagster-daemon"))
     _out, err = up.communicate(timeout=DEADLINE_S)
     assert up.returncode == 1
     assert b"dagster-daemon ended" in err
@@ -337,7 +340,8 @@ def test_rb_09_a_daemon_that_died_is_started_again(home, file):
     assert state_of_subject(doctor, "daemons")
 
     dropped = home.run("submit", file, "--owner", "ada")[1]["batch_id"]
-    rb.start("Act", "up")
+    # Ready: all of its daemons have beaten.
+    rb.start("Act", "up").stdout.readline()
     with home.bucket() as store:
         until(lambda: store.stat(BatchFolder(dropped).status))
         until(lambda: read_status(dropped, store=store).state is BatchState.COMPLETED)
@@ -376,12 +380,12 @@ def test_rb_12_what_a_leaked_link_leads_to_is_gone(home, file):
     rb = Responder("12", home, BATCH=batch_id)
     with home.bucket() as store:
         link = rows_of(store, batch_id)[0]["image_url_1"]
-        with urllib.request.urlopen(link, timeout=30) as image:
+        with urllib.request.urlopen(link, timeout=DEADLINE_S) as image:
             assert image.status == 200
 
         for code, _document, _err in rb.follow("Act"):
             assert code == 0
 
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(link, timeout=30)
+            urllib.request.urlopen(link, timeout=DEADLINE_S)
     assert len(home.attempts(batch_id)[0]) == 2
