@@ -14,7 +14,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.wiring.ledger import ledger_url
 from assetgen_pipeline.wiring.services import open_all
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -25,7 +25,8 @@ STACK_SETTINGS = {"ASSETGEN_LOCAL_LATENCY_S": "3", "ASSETGEN_GENERATION_CONCURRE
 @contextlib.contextmanager
 def ledger_away():
     """Somebody else keeps the ledger's file locked, so that no call can write to it."""
-    file = sqlite3.connect(make_url(ledger_url(load_settings())).database, isolation_level=None)
+    path = make_url(ledger_url(load_settings())).database
+    file = sqlite3.connect(path, isolation_level=None, timeout=DEADLINE_S)
     with contextlib.closing(file):
         file.execute("BEGIN IMMEDIATE")
         yield

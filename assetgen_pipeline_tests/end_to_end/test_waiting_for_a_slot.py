@@ -15,7 +15,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.wiring.services import open_all
 from assetgen_pipeline_tests.fake_deployment import add_run
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -123,5 +123,5 @@ def test_a_run_without_a_daemon_is_cancelled_too(stack, services, instance):
     code, cancelled = stack.answer("cancel", batch_id, "--grace", "3600")
 
     assert (code, cancelled["state"]) == (0, "cancelled")
-    assert process.wait(timeout=300) == 5
+    assert process.wait(timeout=DEADLINE_S) == 5
     assert services.ledger.open_holds() == []

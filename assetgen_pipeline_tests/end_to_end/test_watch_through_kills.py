@@ -13,7 +13,7 @@ from assetgen_pipeline.settings import load_settings
 from assetgen_pipeline.stages.batch_status import read_status
 from assetgen_pipeline.wiring.bucket import open_object_store
 from assetgen_pipeline.wiring.services import open_all
-from assetgen_pipeline_tests.processes import is_alive, kill, processes_of, until
+from assetgen_pipeline_tests.processes import DEADLINE_S, is_alive, kill, processes_of, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -31,7 +31,7 @@ def of(home, *words):
 def killed(pids):
     assert pids
     kill(pids)
-    until(lambda: not any(is_alive(pid) for pid in pids), deadline_s=60)
+    until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_watch_outlives_every_process_and_counts_each_image_once(stack, tmp_path):
@@ -108,7 +108,7 @@ def test_ctrl_c_ends_watching_and_not_the_batch(stack, tmp_path):
     said = watching.stderr.readline().decode()
     watching.send_signal(signal.SIGINT)
 
-    watching.communicate(timeout=60)
+    watching.communicate(timeout=DEADLINE_S)
     assert said == "in the inbox; a daemon takes it from there\n"
     assert watching.returncode == 130
     with open_object_store(settings) as store:
