@@ -1,13 +1,17 @@
 """Images through Pillow: strangers' in a limited process, the provider's in this one.
 
 What a decoder does to the process it runs in is that process's problem: it has no
-secrets, little memory, and is replaced. Which images are taken is in `image_worker`.
+secrets, little memory, and is replaced. Which images are taken is in `image_worker`, by
+their headers: type, pixels, sides, frames and scans are judged before a pixel is decoded,
+the provider's as well as strangers'.
 """
 
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -54,6 +58,7 @@ class PillowImageCodec(ImageCodec):
         self._wait_s = wait_s
         self._workers = workers
         self._slots = threading.BoundedSemaphore(workers)
+        self._room = _Room(image_worker.MAX_PIXELS)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._closed = False
@@ -101,13 +106,16 @@ class PillowImageCodec(ImageCodec):
     def inspect(self, data: bytes) -> InspectedImage:
         """Decode a provider's image once: its facts and its thumbnail.
 
+        However many call at once, no more pixels are decoded together than one image may have.
+
         Raises:
             ProviderError: of kind `bad_output`; not an image that we deliver.
         """
         try:
             image = image_worker.open_image(data, min_side=1)
             width, height = image.size
-            small = image_worker.shrink(image, _THUMBNAIL_PX)
+            with self._room.taken(width * height):
+                small = image_worker.shrink(image, _THUMBNAIL_PX)
             if small.mode == "RGBA":
                 small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
             thumbnail = image_worker.encode(small.convert("RGB"), quality=_THUMBNAIL_QUALITY)
@@ -160,6 +168,27 @@ class PillowImageCodec(ImageCodec):
                 self._idle.append(worker)
                 return
         _dismiss(worker)
+
+
+class _Room:
+    """Memory for images that are being decoded, measured in pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Take room for an image, as soon as there is so much."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -1,8 +1,11 @@
 """Hostile and odd images, all made here: what is taken, what is refused, and what is made of it."""
 
 import io
+import os
+import threading
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -216,6 +219,44 @@ def test_a_generated_image_is_inspected(codec, kind, mime_type):
     thumbnail = opened(facts.thumbnail)
     assert (facts.mime_type, facts.width, facts.height) == (mime_type, 1024, 576)
     assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 144))
+
+
+@pytest.mark.parametrize(("side", "together"), [(5_000, 1), (4_096, 2), (2_048, 4)])
+def test_however_many_are_inspected_at_once_few_pixels_are_decoded_together(
+    monkeypatch, side, together
+):
+    data = saved(Image.new("1", (side, side)), "PNG")
+    lock, all_in = threading.Lock(), threading.Barrier(together)
+    decoding, peak = 0, 0
+
+    def shrink(image, _edge):
+        nonlocal decoding, peak
+        with lock:
+            decoding += 1
+            peak = max(peak, decoding)
+        # As many as may come in do so: eight are a multiple of each of these numbers.
+        all_in.wait(timeout=600)
+        for _ in range(1_000):
+            os.sched_yield()
+        with lock:
+            decoding -= 1
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(image_worker, "shrink", shrink)
+    with PillowImageCodec() as codec, ThreadPoolExecutor(8) as pool:
+        facts = list(pool.map(codec.inspect, [data] * 8))
+
+    assert peak == together if side > 2_048 else peak >= together
+    assert {one.width for one in facts} == {side}
+
+
+def test_an_image_that_cannot_be_decoded_leaves_its_room_to_the_next(codec):
+    broken = png(6_000, 6_000)
+    for _ in range(3):
+        with pytest.raises(ProviderError):
+            codec.inspect(broken)
+
+    assert codec.inspect(plain()).width > 0
 
 
 def test_what_is_transparent_is_white_in_the_thumbnail(codec):
