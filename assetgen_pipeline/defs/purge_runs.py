@@ -18,8 +18,8 @@ from assetgen_pipeline.defs.failures import domain_errors_as_failures
 from assetgen_pipeline.defs.runs import OWNER_TAG, PARTITION_TAG, may_be_working
 from assetgen_pipeline.defs.termination import stopping_gently
 from assetgen_pipeline.defs.workers import WORKER_TAG, worker_identity
-from assetgen_pipeline.domain.bucket_layout import is_batch_id, owner_of
-from assetgen_pipeline.domain.errors import BatchBusy, PurgeStopped
+from assetgen_pipeline.domain.bucket_layout import BatchFolder, is_batch_id, owner_of
+from assetgen_pipeline.domain.errors import BatchBusy, BatchNotFound, PurgeStopped
 from assetgen_pipeline.stages.deployment import Deployment
 from assetgen_pipeline.stages.orders import stop_code
 from assetgen_pipeline.stages.services import Services
@@ -89,6 +89,9 @@ async def stand_aside(
 
     Then the run's `deployment.memory` says so. Every step that uses what other batches of the
     owner have stored calls this first.
+
+    Raises:
+        dg.Failure: it was this batch that was purged.
     """
     batch_id, run_id, memory, said = context.partition_key, context.run_id, deployment.memory, ""
     owner = owner_of(batch_id)
@@ -109,6 +112,9 @@ async def stand_aside(
     if said:
         with domain_errors_as_failures():
             note_wait(batch_id, "", services=services)
+            if services.store.stat(BatchFolder(batch_id).request) is None:
+                message = f"{batch_id} was purged"
+                raise BatchNotFound(message)
 
 
 def _purges(instance: dg.DagsterInstance, owner: str) -> list[dg.DagsterRun]:

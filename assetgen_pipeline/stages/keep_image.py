@@ -12,8 +12,14 @@ from typing import TypeVar
 
 from assetgen_pipeline.domain.bucket_layout import image_name, thumbnail_name
 from assetgen_pipeline.domain.budget import AttemptToken, StoredImage
-from assetgen_pipeline.domain.errors import AssetgenError, ObjectExists, StorageUnavailable
+from assetgen_pipeline.domain.errors import (
+    AssetgenError,
+    ObjectExists,
+    ObjectMissing,
+    StorageUnavailable,
+)
 from assetgen_pipeline.domain.generation import (
+    ErrorKind,
     InspectedImage,
     PlannedImage,
     ProviderError,
@@ -80,8 +86,7 @@ async def keep_image(paid: PaidImage, keeping: Keeping) -> Kept:
             # so ours leaves memory.
             paid.data = b""
             name = image_name(keeping.owner, paid.image.image_id, facts.mime_type)
-            describe = partial(describe_stored, name, owner=keeping.owner, services=services)
-            stored = await _patiently(describe, keeping)
+            stored = await _patiently(partial(_standing, name, keeping), keeping)
     except (ProviderError, StorageUnavailable) as error:
         return Kept(failure=error)
     return Kept(image=stored, thumbnail=facts.thumbnail)
@@ -134,3 +139,22 @@ def _store(paid: PaidImage, facts: InspectedImage, keeping: Keeping) -> StoredIm
     except ObjectExists:
         return None
     return kept
+
+
+def _standing(name: str, keeping: Keeping) -> StoredImage:
+    """The image that stands where ours should.
+
+    Raises:
+        ProviderError: it cannot be delivered, and has made room: else no attempt ever would be.
+    """
+    store = keeping.services.store
+    info = store.stat(name)
+    try:
+        return describe_stored(name, owner=keeping.owner, services=keeping.services)
+    except ProviderError:
+        if info is not None:
+            store.delete(name, generation=info.generation)
+        raise
+    except ObjectMissing as error:
+        gone = "the image was in the bucket already, and is gone"
+        raise ProviderError(gone, kind=ErrorKind.BAD_OUTPUT) from error

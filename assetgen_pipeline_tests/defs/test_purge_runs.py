@@ -69,11 +69,11 @@ def purge(instance, fakes):
 class Purge:
     """A purge, step by step."""
 
-    def __init__(self, fakes):
-        self.fakes = fakes
+    def __init__(self, fakes, batch_id=BATCH_ID):
+        self.fakes, self.batch_id = fakes, batch_id
         self._run = ExitStack()
-        self.run_id = self._run.enter_context(purge_run(fakes.instance, BATCH_ID))
-        self.plan = asyncio.run(plan_purge(BATCH_ID, services=fakes.services))
+        self.run_id = self._run.enter_context(purge_run(fakes.instance, batch_id))
+        self.plan = asyncio.run(plan_purge(batch_id, services=fakes.services))
 
     def delete(self):
         goes_on = partial(see_purge_goes_on, self.fakes.instance, self.run_id)
@@ -87,7 +87,7 @@ class Purge:
         """Whether the other batch's run says so, or has ended without waiting."""
         runs = self.fakes.instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: OTHER}))
         told = [log.message for run in runs for log in self.fakes.instance.all_logs(run.run_id)]
-        return f"waits until {BATCH_ID} is purged" in told or any(r.is_finished for r in runs)
+        return f"waits until {self.batch_id} is purged" in told or any(r.is_finished for r in runs)
 
 
 def run_beside(purge, *meanwhile):
@@ -130,6 +130,13 @@ def test_a_run_beside_a_purge_waits_and_makes_what_was_purged_again(fakes, purge
     assert standing(fakes, OTHER) == [True, True, True]
     assert fakes.asked() == ["S1/1", "S1/1"]
     assert not fakes.has(BatchFolder(BATCH_ID).request)
+
+
+def test_a_run_of_the_batch_that_is_purged_buys_nothing_for_it(fakes):
+    purge = Purge(fakes, OTHER)
+
+    assert run_beside(purge, purge.delete) is dg.DagsterRunStatus.FAILURE
+    assert fakes.asked() == ["S1/1"]
 
 
 def test_a_run_that_is_there_before_the_purge_refuses_it(instance, fakes):

@@ -313,7 +313,7 @@ async def test_an_image_that_never_reached_the_bucket_is_made_again():
     assert (len(asked), report.generated) == (1, 1)
 
 
-async def test_an_image_in_the_bucket_that_a_later_release_refuses_fails_its_row_alone():
+async def test_an_image_in_the_bucket_that_a_later_release_refuses_is_made_again():
     bench = Bench(store=CutOff(BUCKET))
     batch = bench.open(*some_requests(2))
     await bench.generate(batch, always(an_answer()), concurrency=1)
@@ -321,6 +321,33 @@ async def test_an_image_in_the_bucket_that_a_later_release_refuses_fails_its_row
     bench.store.write(stored, b"bad by now", content_type="image/png")
     bench.store.back = True
 
-    report, _asked = await bench.retry(batch)
+    report, asked = await bench.retry(batch)
 
-    assert (report.failed, report.generated) == (1, 1)
+    # Paid once more than it should be, and not with every retry.
+    assert asked == ["S1/1", "S2/1", "S1/1"]
+    assert (report.failed, report.generated) == (0, 2)
+    assert bench.store.read(stored) != b"bad by now"
+    assert set(statuses(bench)) == {ImageStatus.DELIVERED}
+
+
+class Vanishing(InMemoryObjectStore):
+    """Has an image until it is to be read."""
+
+    def read(self, name, **kwargs):
+        if name.startswith("images/"):
+            self.delete(name)
+        return super().read(name, **kwargs)
+
+
+async def test_an_image_that_stood_in_the_way_and_is_gone_costs_one_attempt_and_no_shard():
+    bench = Bench(store=Vanishing(BUCKET))
+    batch = bench.open()
+    [image] = bench.plan(batch)
+    name = image_name(OWNER, image.image_id, "image/png")
+    bench.store.create(name, b"the first", content_type="image/png")
+
+    report = await bench.generate(batch, always(an_answer()))
+
+    assert (report.failed, report.generated) == (0, 1)
+    assert [a.cost for a in bench.attempts()] == [Money(1_500)] * 2
+    assert bench.broken() == []
