@@ -4,7 +4,9 @@ A process can die after the image is stored and before its cost is booked. The o
 metadata names the attempt and its cost, so that recovery books it instead of assuming.
 """
 
+import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from assetgen_pipeline.domain.bucket_layout import image_prefix, thumbnail_name
 from assetgen_pipeline.domain.budget import (
@@ -15,9 +17,23 @@ from assetgen_pipeline.domain.budget import (
 )
 from assetgen_pipeline.domain.errors import ObjectExists, ObjectMissing
 from assetgen_pipeline.domain.generation import ProviderError, ProviderImage
-from assetgen_pipeline.domain.money import Money
+from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline.ports.object_store import ObjectInfo, ObjectStore
 from assetgen_pipeline.stages.services import Services
+
+logger = logging.getLogger(__name__)
+_BASES = ("usage", "flat")
+_LATENCIES_MS = range(10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What an image's metadata says of its attempt."""
+
+    name: str
+    cost: Money
+    cost_basis: str
+    latency_ms: int
 
 
 def receipt_metadata(token: AttemptToken, answer: ProviderImage, latency_ms: int) -> dict[str, str]:
@@ -95,12 +111,12 @@ def book_receipts(records: Iterable[AttemptRecord], *, owner: str, services: Ser
         refusal = found if isinstance(found, ProviderError) else None
         services.ledger.capture(
             record,
-            cost=Money(int(receipt.metadata["cost_micros"])),
-            cost_basis=receipt.metadata["cost_basis"],
+            cost=receipt.cost,
+            cost_basis=receipt.cost_basis,
             image=found if isinstance(found, StoredImage) else None,
             code=refusal.code if refusal else "",
             detail=str(refusal) if refusal else "",
-            latency_ms=int(receipt.metadata["latency_ms"]),
+            latency_ms=receipt.latency_ms,
         )
         booked += 1
     return booked
@@ -114,8 +130,27 @@ def _described(name: str, *, owner: str, services: Services) -> StoredImage | Pr
         return error
 
 
-def _find_receipt(record: AttemptRecord, *, owner: str, services: Services) -> ObjectInfo | None:
+def _find_receipt(record: AttemptRecord, *, owner: str, services: Services) -> Receipt | None:
     for found in services.store.list(image_prefix(owner, record.image_id)):
         if found.metadata.get("attempt_id") == record.attempt_id:
-            return found
+            return _receipt(found)
+    return None
+
+
+def _receipt(found: ObjectInfo) -> Receipt | None:
+    """The receipt, `None` where somebody changed it: then its attempt is assumed, as without one."""
+    told = found.metadata
+    try:
+        cost, latency_ms = Money(int(told["cost_micros"])), int(told["latency_ms"])
+        if cost >= ZERO and latency_ms in _LATENCIES_MS and told["cost_basis"] in _BASES:
+            return Receipt(
+                name=found.name,
+                cost=cost,
+                cost_basis=told["cost_basis"],
+                latency_ms=latency_ms,
+            )
+    except (KeyError, ValueError):
+        pass
+    # One damaged object must not keep money held, here and of all who are recovered with it.
+    logger.error("the receipt of %s cannot be read", found.name)
     return None

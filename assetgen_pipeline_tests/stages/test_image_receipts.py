@@ -118,6 +118,35 @@ async def test_an_image_that_another_attempt_made_is_no_receipt():
     assert bench.attempts()[0].cost is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"cost_micros": "a lot"},
+        {"cost_micros": "-1"},
+        {"cost_micros": "9" * 20},
+        {"latency_ms": "soon"},
+        {"latency_ms": "9" * 20},
+        {"cost_basis": "reused"},
+        {"cost_basis": None},
+        {"cost_micros": None},
+    ],
+)
+async def test_a_receipt_that_somebody_damaged_keeps_no_money_held(damage):
+    bench = a_dying_bench()
+    await crash(bench)
+    [stored] = bench.store.list("images/")
+    metadata = {**stored.metadata, **damage}
+    metadata = {name: value for name, value in metadata.items() if value is not None}
+    bench.store.write(stored.name, b"the bytes", content_type="image/png", metadata=metadata)
+
+    settle_batch(BATCH_ID, services=bench.services)
+
+    [attempt] = bench.attempts()
+    assert (attempt.state, attempt.cost) == (AttemptState.ASSUMED, ONE_IMAGE)
+    assert bench.ledger.open_holds() == []
+    assert bench.broken() == []
+
+
 async def test_only_the_owners_own_images_are_receipts():
     bench = a_dying_bench()
     await crash(bench)
