@@ -17,6 +17,7 @@ from assetgen_pipeline.defs.runs import (
     WAIT_TAG,
     inbox_object_of,
     is_dead,
+    number_in,
     run_is_live,
 )
 from assetgen_pipeline.domain.bucket_layout import BatchFolder, is_batch_id
@@ -110,8 +111,9 @@ def refuse_beside_another(
 
 def _withdraw_request(run: dg.DagsterRun, batch_id: str, store: ObjectStore) -> None:
     """Take the wait that the run was requested for off the list: it had its run."""
-    if WAIT_TAG in run.tags:
-        store.delete(BatchFolder(batch_id).waiting, generation=int(run.tags[WAIT_TAG]))
+    generation = number_in(run, WAIT_TAG)
+    if generation is not None:
+        store.delete(BatchFolder(batch_id).waiting, generation=generation)
 
 
 def _goes_on(batch_id: str, store: ObjectStore) -> bool:

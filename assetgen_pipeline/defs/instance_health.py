@@ -14,7 +14,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
-from assetgen_pipeline.defs.runs import INBOX_GENERATION_TAG, INBOX_OBJECT_TAG, PARTITION_TAG
+from assetgen_pipeline.defs.runs import PARTITION_TAG, named_drop
 from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone
 from assetgen_pipeline.domain.alerts import Alert, AlertKind
 from assetgen_pipeline.domain.bucket_layout import is_batch_id
@@ -196,11 +196,8 @@ def _is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
 def drops_under_way(instance: dg.DagsterInstance) -> set[tuple[str, int]]:
     """Name and generation of every drop that a run is queued or live for."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))
-    return {
-        (run.tags[INBOX_OBJECT_TAG], int(run.tags[INBOX_GENERATION_TAG]))
-        for run in runs
-        if INBOX_OBJECT_TAG in run.tags and not is_gone_run(run)
-    }
+    named = {named_drop(run) for run in runs if not is_gone_run(run)}
+    return {drop for drop in named if drop is not None}
 
 
 def batches_under_way(instance: dg.DagsterInstance) -> set[str]:

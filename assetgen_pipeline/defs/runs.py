@@ -1,5 +1,7 @@
 """Runs of a batch: what their tags say, and whether they are alive."""
 
+import re
+
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
@@ -14,15 +16,27 @@ INBOX_OBJECT_TAG = "assetgen/inbox_object"
 INBOX_GENERATION_TAG = "assetgen/inbox_generation"
 # The generation of the wait that a run was requested for.
 WAIT_TAG = "assetgen/wait"
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def inbox_object_of(run: dg.DagsterRun, *, bucket: str) -> InboxObject | None:
     """The drop that a run was requested for, `None` where its tags name none that is its batch."""
-    name = run.tags.get(INBOX_OBJECT_TAG)
-    if name is None:
+    drop = named_drop(run)
+    if drop is None:
         return None
-    batch_id, generation = run.tags.get(PARTITION_TAG, ""), int(run.tags[INBOX_GENERATION_TAG])
-    return own_drop(batch_id, name, generation, bucket=bucket)
+    return own_drop(run.tags.get(PARTITION_TAG, ""), *drop, bucket=bucket)
+
+
+def named_drop(run: dg.DagsterRun) -> tuple[str, int] | None:
+    """Name and generation of the inbox object that a run's tags name, if they do."""
+    name, generation = run.tags.get(INBOX_OBJECT_TAG), number_in(run, INBOX_GENERATION_TAG)
+    return (name, generation) if name is not None and generation is not None else None
+
+
+def number_in(run: dg.DagsterRun, tag: str) -> int | None:
+    """The whole number in a tag, `None` where there is none: whoever launches a run sets tags."""
+    text = run.tags.get(tag, "")
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def run_is_live(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -6,6 +6,7 @@ dead, because a `run` of another terminal may be live. Host, boot, pid and start
 
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 WORKER_TAG = "assetgen/worker"
+_PID = re.compile(r"[0-9]{1,9}", re.ASCII)
 _LAUNCHER_TAG = ".dagster/grpc_info"
 
 
@@ -50,7 +52,7 @@ def ask_to_end(worker: str) -> bool:
 def _pid_here(worker: str) -> int | None:
     """The process of a worker of this host; `None` for others, and for a tag of somebody's own."""
     match worker.split("/"):
-        case [host, _boot, pid, _started] if host == socket.gethostname() and pid.isdecimal():
+        case [host, _boot, pid, _started] if host == socket.gethostname() and _PID.fullmatch(pid):
             return int(pid)
     return None
 

@@ -78,6 +78,26 @@ def test_a_dead_run_of_no_batch_is_ended_without_touching_the_bucket(deployment,
     assert list(deployment.store.list("")) == []
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"assetgen__inbox_object": "inbox/studio/spring.csv"},
+        {"assetgen__inbox_object": "inbox/studio/spring.csv", "assetgen__inbox_generation": "new"},
+        {"assetgen__wait": "now"},
+        {"assetgen__wait": "9" * 5_000},
+    ],
+)
+def test_tags_of_somebodys_own_keep_neither_the_run_nor_its_money_from_ending(
+    deployment, gone, tags
+):
+    hold(deployment)
+    run = add_run(deployment.instance, status=STARTED, assetgen__worker=gone, **tags)
+
+    assert sweep(deployment.instance, services=deployment.services) == [run.run_id]
+    assert deployment.ledger.open_holds() == []
+    assert deployment.status().state is BatchState.FAILED
+
+
 def test_a_second_sweep_finds_nothing_more(deployment, gone):
     add_run(deployment.instance, status=dg.DagsterRunStatus.STARTED, assetgen__worker=gone)
     sweep(deployment.instance, services=deployment.services)

@@ -89,7 +89,17 @@ def test_a_pid_that_another_process_got_since_is_gone():
     assert is_gone(changed(worker_identity(), started="1"))
 
 
-@pytest.mark.parametrize("worker", ["", "somebody", "host/boot/1", f"{socket.gethostname()}/b/x/1"])
+@pytest.mark.parametrize(
+    "worker",
+    [
+        "",
+        "somebody",
+        "host/boot/1",
+        f"{socket.gethostname()}/b/x/1",
+        changed(worker_identity(), pid="9" * 30, started="1"),
+    ],
+    ids=["empty", "one word", "three words", "no number", "no process id"],
+)
 def test_a_tag_that_names_no_worker_proves_no_death(worker):
     assert not is_gone(worker)
     assert not ask_to_end(worker)
