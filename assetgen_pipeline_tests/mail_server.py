@@ -5,6 +5,7 @@ import threading
 from contextlib import contextmanager
 
 from assetgen_pipeline.adapters.email_notifier import EmailNotifier
+from assetgen_pipeline_tests.processes import DEADLINE_S
 
 
 class MailServer(socketserver.StreamRequestHandler):
@@ -52,4 +53,5 @@ def mailer(server):
         "oncall@shop.test",
         sender="assetgen@shop.test",
         server=f"127.0.0.1:{server.server_address[1]}",
+        timeout_s=DEADLINE_S,
     )

@@ -40,5 +40,7 @@ def test_the_ledger_in_postgres_agrees_with_the_auditor():
 def test_a_seeded_bug_is_found(bug):
     # One failure is enough; several different ones would come as a group.
     options = {"phases": [Phase.generate], "report_multiple_bugs": False}
+    # The rarest is found by one example in some 150, and which are tried also depends on what
+    # this process has loaded before: it ends with the one that finds it.
     with pytest.raises(AssertionError):
-        run_machine(memory_machine(bug), examples=300, **options)
+        run_machine(memory_machine(bug), examples=3_000, **options)

@@ -10,6 +10,7 @@ from assetgen_pipeline.domain.alerts import Alert, AlertKind
 from assetgen_pipeline.domain.errors import NotificationFailed
 from assetgen_pipeline.testing.notifier import RecordingNotifier
 from assetgen_pipeline_tests.mail_server import a_mail_server, mailer
+from assetgen_pipeline_tests.processes import DEADLINE_S
 
 FIRST, SECOND = (
     Alert(kind=AlertKind.SENSOR_DEAD, about=name, what=f"{name} is dead", command="assetgen doctor")
@@ -48,7 +49,7 @@ def a_webhook(request):
         server.expect_request("/hook").respond_with_data(status=404)
 
     yield (
-        WebhookNotifier(server.url_for("/hook")),
+        WebhookNotifier(server.url_for("/hook"), timeout_s=DEADLINE_S),
         lambda: [r.json["text"] for r, _ in server.log],
         fail,
     )
