@@ -10,6 +10,7 @@ from assetgen_pipeline.domain.budget import AttemptState
 from assetgen_pipeline.domain.errors import BudgetRefused, ContentTaken, IdempotencyConflict
 from assetgen_pipeline.domain.money import ZERO, Money
 from assetgen_pipeline_tests.ledger_helpers import IMAGE, capture, figures, request, reserve
+from assetgen_pipeline_tests.processes import DEADLINE_S
 
 
 def test_a_capture_draws_and_settling_releases_the_rest(ledger):
@@ -229,7 +230,7 @@ def one_of_many_may_pay(ledger, **asked):
     together = threading.Barrier(len(holds))
 
     def ask(hold):
-        together.wait()
+        together.wait(timeout=DEADLINE_S)
         try:
             ledger.intent(hold, request("i1", once=True, **asked))
         except ContentTaken:

@@ -17,6 +17,7 @@ from assetgen_pipeline.stages.parse_batch import InboxObject, own_drop
 from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline_tests.builders import BATCH_ID, BUCKET, NOW, OWNER
 from assetgen_pipeline_tests.claim_desk import DATA, FOLDER, INBOX, Desk
+from assetgen_pipeline_tests.processes import DEADLINE_S
 
 
 def test_a_claim_moves_the_file_out_of_the_inbox_byte_for_byte():
@@ -148,7 +149,7 @@ def test_of_two_racing_runs_exactly_one_gets_the_batch(claimed_before, turn):
     start = threading.Barrier(2)
 
     def race(run_id):
-        start.wait()
+        start.wait(timeout=DEADLINE_S)
         try:
             return desk.claim(run_id).metadata["claimed_by"]
         except ClaimLost:

@@ -11,9 +11,10 @@ from assetgen_pipeline.testing.object_store import InMemoryObjectStore
 from assetgen_pipeline.testing.providers import ScriptedProvider
 from assetgen_pipeline.testing.references import FakeImageCodec
 from assetgen_pipeline_tests.builders import BUCKET, OWNER, an_answer
+from assetgen_pipeline_tests.processes import DEADLINE_S
 from assetgen_pipeline_tests.stage_bench import Bench, some_requests
 
-PATIENCE_S = 60
+PATIENCE_S = DEADLINE_S
 
 
 @pytest.mark.parametrize("limit", [1, 3, 8])

@@ -18,7 +18,7 @@ from assetgen_pipeline.testing.provider_stub import ProviderStub
 from assetgen_pipeline.testing.stub_answers import SHARED, StubAnswer
 from assetgen_pipeline.testing.stub_gemini import GEMINI_ANSWERS
 from assetgen_pipeline.testing.stub_openai import OPENAI_ANSWERS
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 GEMINI_PATHS = (
     "/v1/models/m:generateContent",
@@ -140,7 +140,7 @@ async def test_the_peak_counts_requests_in_flight(stub):
     everyone = threading.Barrier(4)
 
     def together(_request):
-        everyone.wait()
+        everyone.wait(DEADLINE_S)
         return StubAnswer()
 
     stub.always(together)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from assetgen_pipeline.testing.reference_stub import ReferenceStub
-from assetgen_pipeline_tests.processes import until
+from assetgen_pipeline_tests.processes import DEADLINE_S, until
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_peak_is_the_most_requests_at_once(stub):
     url = f"{stub.urls()['answers'][0]}/x.png"
     everyone = threading.Barrier(3)
     # What a request waits for, it waits for until all three do.
-    stub.over.wait = lambda _seconds: everyone.wait()
+    stub.over.wait = lambda _seconds: everyone.wait(DEADLINE_S)
     threads = [threading.Thread(target=get, args=(url,)) for _ in range(3)]
     for thread in threads:
         thread.start()
