@@ -145,16 +145,20 @@ def _standing(name: str, keeping: Keeping) -> StoredImage:
     """The image that stands where ours should.
 
     Raises:
-        ProviderError: it cannot be delivered, and has made room: else no attempt ever would be.
+        ProviderError: it is gone; or it cannot be delivered, and has made room: else no attempt
+            ever would be.
     """
     store = keeping.services.store
+    gone = ProviderError(
+        "the image was in the bucket already, and is gone", kind=ErrorKind.BAD_OUTPUT
+    )
     info = store.stat(name)
+    if info is None:
+        raise gone
     try:
         return describe_stored(name, owner=keeping.owner, services=keeping.services)
     except ProviderError:
-        if info is not None:
-            store.delete(name, generation=info.generation)
+        store.delete(name, generation=info.generation)
         raise
     except ObjectMissing as error:
-        gone = "the image was in the bucket already, and is gone"
-        raise ProviderError(gone, kind=ErrorKind.BAD_OUTPUT) from error
+        raise gone from error

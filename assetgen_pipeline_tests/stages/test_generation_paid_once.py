@@ -331,16 +331,28 @@ async def test_an_image_in_the_bucket_that_a_later_release_refuses_is_made_again
 
 
 class Vanishing(InMemoryObjectStore):
-    """Has an image until it is to be read."""
+    """Has an image until it is looked at, or read."""
+
+    def __init__(self, *, at):
+        super().__init__(BUCKET)
+        self.at = at
+
+    def stat(self, name):
+        self._lose(name, at="stat")
+        return super().stat(name)
 
     def read(self, name, **kwargs):
-        if name.startswith("images/"):
-            self.delete(name)
+        self._lose(name, at="read")
         return super().read(name, **kwargs)
 
+    def _lose(self, name, *, at):
+        if name.startswith("images/") and at == self.at:
+            self.delete(name)
 
-async def test_an_image_that_stood_in_the_way_and_is_gone_costs_one_attempt_and_no_shard():
-    bench = Bench(store=Vanishing(BUCKET))
+
+@pytest.mark.parametrize("at", ["stat", "read"])
+async def test_an_image_that_stood_in_the_way_and_is_gone_costs_one_attempt_and_no_shard(at):
+    bench = Bench(store=Vanishing(at=at))
     batch = bench.open()
     [image] = bench.plan(batch)
     name = image_name(OWNER, image.image_id, "image/png")
