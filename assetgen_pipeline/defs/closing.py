@@ -15,8 +15,8 @@ from assetgen_pipeline.defs.run_failure import why_failed
 from assetgen_pipeline.defs.runs import (
     PARTITION_TAG,
     WAIT_TAG,
+    dead_run,
     inbox_object_of,
-    is_dead,
     number_in,
     run_is_live,
 )
@@ -167,15 +167,17 @@ def sweep(
 ) -> list[str]:
     """End every run whose process is gone: its status, its slots, its batch.
 
-    `launches_here` is as for `is_dead`.
+    `launches_here` is as for `dead_run`.
 
     Returns the ids of the runs ended.
     """
-    runs = instance.get_runs(filters=dg.RunsFilter(statuses=WORKING))
-    dead = [run for run in runs if is_dead(run, launches_here=launches_here)]
-    for run in dead:
-        end_dead_run(instance, run, services=services, cancelled=False)
-    return [run.run_id for run in dead]
+    ended = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=WORKING)):
+        dead = dead_run(instance, run, launches_here=launches_here)
+        if dead is not None:
+            end_dead_run(instance, dead, services=services, cancelled=False)
+            ended.append(run.run_id)
+    return ended
 
 
 def end_dead_run(

@@ -20,8 +20,8 @@ from assetgen_pipeline.defs.recovery import Recovery, check_holds, recover
 from assetgen_pipeline.defs.run_failure import why_failed
 from assetgen_pipeline.defs.runs import (
     PARTITION_TAG,
+    dead_run,
     may_be_working,
-    run_is_live,
     unfinished_runs,
 )
 from assetgen_pipeline.defs.slot_queue import execute_here
@@ -114,8 +114,9 @@ def end_killed(batch_id: str, settings: Settings, *, cancelled: bool) -> bool:
     with open_instance(settings) as instance, open_all(settings) as services:
         filters = dg.RunsFilter(tags={PARTITION_TAG: batch_id})
         for run in instance.get_runs(filters=filters):
-            if not run.is_finished and not run_is_live(instance, run.run_id):
-                end_dead_run(instance, run, services=services, cancelled=cancelled, finish=False)
+            dead = dead_run(instance, run) if not run.is_finished else None
+            if dead is not None:
+                end_dead_run(instance, dead, services=services, cancelled=cancelled, finish=False)
         if unfinished_runs(instance, batch_id):
             return False
         # Where the process died before Dagster knew of a run, nobody has closed the batch.

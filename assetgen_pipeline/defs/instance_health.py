@@ -14,7 +14,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
-from assetgen_pipeline.defs.runs import PARTITION_TAG, named_drop
+from assetgen_pipeline.defs.runs import PARTITION_TAG, dead_run, named_drop
 from assetgen_pipeline.defs.workers import WORKER_TAG, is_gone
 from assetgen_pipeline.domain.alerts import Alert, AlertKind
 from assetgen_pipeline.domain.bucket_layout import is_batch_id
@@ -59,10 +59,14 @@ def measure_instance(
         pools=tuple(_pool(instance, name) for name in pools),
         runs=dict(Counter(record.dagster_run.status.value.lower() for record in records)),
         queue_oldest_s=max(waiting, default=0.0),
-        dead_runs=tuple(
-            record.dagster_run.run_id for record in records if is_gone_run(record.dagster_run)
-        ),
+        dead_runs=tuple(_dead(instance, [record.dagster_run for record in records])),
     )
+
+
+def _dead(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> list[str]:
+    """Ids of those whose process is gone, and that had not ended by themselves before it was."""
+    gone = [run for run in runs if is_gone_run(run)]
+    return [run.run_id for run in gone if dead_run(instance, run) is not None]
 
 
 def is_gone_run(run: dg.DagsterRun) -> bool:

@@ -50,6 +50,9 @@ def fate_of(instance: dg.DagsterInstance, hold: Hold) -> RunFate:
     run = instance.get_run_by_id(hold.run_id) if hold.run_id else None
     if run is None:
         return RunFate.GONE if hold.worker and is_gone(hold.worker) else RunFate.UNKNOWN
+    if not run.is_finished and not may_be_working(run):
+        # It may have ended by itself, and its process with it, until that was looked for.
+        run = instance.get_run_by_id(run.run_id) or run
     if run.is_finished:
         return RunFate.FINISHED
     return RunFate.WORKING if may_be_working(run) else RunFate.GONE

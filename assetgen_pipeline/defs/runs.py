@@ -62,6 +62,22 @@ def unfinished_runs(
     return [run for run in runs if not is_dead(run, launches_here=launches_here)]
 
 
+def dead_run(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, *, launches_here: bool = False
+) -> dg.DagsterRun | None:
+    """The run as it is now, where it has provably lost its process; `None` where it has not.
+
+    A run that was read while it worked may have ended by itself, and its process with it, until
+    that process was looked for. Read again once the process is gone, it says what that wrote last.
+    """
+    if not is_dead(run, launches_here=launches_here):
+        return None
+    present = instance.get_run_by_id(run.run_id)
+    if present is None or present.is_finished:
+        return None
+    return present if is_dead(present, launches_here=launches_here) else None
+
+
 def is_dead(run: dg.DagsterRun, *, launches_here: bool) -> bool:
     """Whether a run that is not over has provably lost its process.
 
